@@ -101,11 +101,9 @@ def explain_func(
             as_target(int(index)).bind(classifier)
         for index in np.unique(wanted):
             places = np.flatnonzero(wanted == index)
-            some = None if said is None else [said[int(place)] for place in places]
-            result = run(pixels[places].clamp(0, 1), int(index), captions=some, **options)
-            for number, place in enumerate(places):
-                found[place, 0] = _resized(_map(result, number), size)
-                without += [int(place)] * (not result.edits(number))
+            result = run(pixels[places].clamp(0, 1), int(index), captions=said and [said[i] for i in places], **options)
+            found[places, 0] = [_resized(_map(result, number), size) for number in range(len(places))]
+            without += [int(place) for number, place in enumerate(places) if not result.edits(number)]
     _warn(found, without)
     return found
 
