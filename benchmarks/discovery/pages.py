@@ -96,7 +96,7 @@ def several_explanations(classes: int, side: int = _SIDE) -> list[Explanation]:
         history = [Iteration(step, 4.0 / (step + 1), float(step), 0.1, 0.5) for step in range(200)]
         words = [[Word(f"word{place}", 0.9 - place / 10) for place in range(5)] for _ in range(4)]
         shown = [picture.image for picture in groups["held_out"]]
-        values: Any = (f"ClassProbability({name})", name, shown, torch.zeros(4, 64), scores, words, history)
+        values = (f"ClassProbability({name})", name, shown, torch.zeros(4, 64), scores, words, history)
         found.append(Explanation(*values, {"classifier": "a published network", "seed": 0}, pictures=groups))
     return found
 

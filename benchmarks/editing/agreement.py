@@ -122,7 +122,10 @@ def cells_of(
             )
         ]
 
-    found, true = (agreement_of(rows(kind), range(len(some)), taxonomy.concepts, told) for kind in ("found", "truth"))
+    shown = [[f"{group}:{value}" for group, value in one.scene.attributes.items()] for one in some]
+    found, true = (
+        agreement_of(rows(kind), range(len(some)), shown, taxonomy.concepts, told) for kind in ("found", "truth")
+    )
     truth = {row.concept: row.edited for row in true.rows}
     return [Cell(name, label, row, truth[row.concept]) for row in found.rows]
 

@@ -191,7 +191,7 @@ def flip_figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"all": figures(rows)} | {kind: figures(some) for kind, some in parts.items() if some}
 
 
-def _logits(probe: Probe, pixels: Tensor) -> tuple[Tensor, Any]:
+def _logits(probe: Any, pixels: Tensor) -> tuple[Tensor, Any]:
     return probe.logits(pixels), probe.heads
 
 

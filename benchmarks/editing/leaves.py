@@ -99,6 +99,7 @@ class Measured(NamedTuple):
 
     Attributes:
         lab: has drawn it.
+        scene: the picture.
         jobs: all edits.
         quick: pictures of quick edits and the pictures before, each [jobs, 3, H, W].
         full: the same of full edits, in the order of the jobs.
@@ -108,6 +109,7 @@ class Measured(NamedTuple):
     """
 
     lab: Lab
+    scene: Scene
     jobs: list[Job]
     quick: tuple[Tensor, Tensor]
     full: tuple[Tensor, Tensor]
@@ -123,7 +125,7 @@ class Measured(NamedTuple):
         lab, found = self.lab, rows_of_screening(self.lab.drawing, self.jobs, screening.AT_ONCE)
         for attempt, names in self.tried.items():
             again = [self.jobs[i] for i in some if self.jobs[i].names[0] in names]
-            found += rows_of_try(lab.drawing, lab.eye, again, attempt) if again else 0
+            found += rows_of_try(lab.drawing, lab.eye, self.scene, again, attempt) if again else 0
         return found
 
 
@@ -139,6 +141,7 @@ def measured(lab: Lab, scene: Scene, taxonomy: Taxonomy) -> Measured:
     masks = torch.stack([trial.mask for trial in trials])
     return Measured(
         lab,
+        scene,
         jobs,
         (torch.cat([part.pixels for part in parts]), torch.cat([part.before for part in parts])),
         (torch.stack([trial.pixels for trial in trials]), lab.drawing.baseline(scene, masks)),

@@ -99,7 +99,8 @@ class Published:
 
 def _without_first(whole: Inversion, count: int) -> Inversion:
     table = Ancestral(whole.table.steps[count:], whole.table.signals[count:])
-    return Inversion(table, whole.samples[count:], whole.residuals[count:], whole.caption)
+    left = whole._replace(table=table, samples=whole.samples[count:], residuals=whole.residuals[count:])
+    return left._replace(guidance=whole.guidance[count:], outputs=whole.outputs[count:])
 
 
 def measure(scene: TrueScene, name: str, label: str, words: list[str]) -> dict[str, Any]:

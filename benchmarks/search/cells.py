@@ -141,10 +141,10 @@ def enlarged(count: int, seed: int) -> Pipeline:
     (tokenizer,), (encoder,) = pipeline.tokenizers, pipeline.text_encoders
     tokenizer, encoder, table = deepcopy(tokenizer), deepcopy(encoder), pipeline.word_table().detach()
     names = {name: f"{name}</w>" for name in _names(count)}
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in names.values()])  # type: ignore[arg-type]
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in names.values()])  # type: ignore[attr-defined]
     old = encoder.get_input_embeddings().weight.detach()
     noise = torch.randn(count, old.shape[1], generator=torch.Generator().manual_seed(seed))
-    weight = torch.zeros(len(tokenizer), old.shape[1])  # type: ignore[arg-type]
+    weight = torch.zeros(len(tokenizer), old.shape[1])
     weight[: len(old)], weight[-count:] = old, table.mean(0) + table.std(0) * noise
     encoder.set_input_embeddings(torch.nn.Embedding.from_pretrained(weight))
     parts = {"unet": pipeline.unet, "vae": pipeline.vae, "scheduler": pipeline.scheduler}

@@ -89,7 +89,7 @@ def _searched(problem: Problem, folder: Path | None) -> tuple[State, float]:
         configuration = configuration_of(problem, _OPTIONS)
         checkpoints = Checkpoints(folder, configuration, STATE_FILES, partial(answers_of, problem), NEWER)
         timed = folder / "seconds.json"
-    state = optimised(problem, _OPTIONS, {}, checkpoints, None)
+    state = optimised(problem, _OPTIONS, checkpoints, None)
     if timed is None:
         return state, time.process_time() - began
     if not timed.exists():

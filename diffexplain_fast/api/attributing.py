@@ -65,7 +65,8 @@ class Attributing:
             budget: rows of the denoiser as 2000 or "2000 rows", or a time as "20 s" or "5 min"; None for no limit. What
                 does not fit is left out.
             captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them. A
-                concept whose word does not fit into the text encoder beside a long caption is left out, with a warning.
+                concept whose word does not fit into the text encoder beside a long caption, or that the caption has no
+                place for, as for the colour of an empty place, is left out, with a warning.
             checkpoint: folder of what is done already; a run that was interrupted goes on from it to the same result.
                 One of more seeds keeps what there is, one of a larger budget the pictures of which every concept was
                 edited: the concepts of the one at which the budget ended are edited anew. A time budget draws
@@ -83,8 +84,8 @@ class Attributing:
             NonFiniteError: an answer of the classifier that is NaN or infinite; -inf for other classes is none.
             TypeError: an argument of the wrong kind, or one that does not exist.
             ValueError: an argument out of range, a caption that is too long for the text encoder, no taxonomy where
-                none ships, an unknown label, a budget that is too small for a single edit, or a checkpoint of another
-                attribution.
+                none ships, a phrase in it that contradicts itself, an unknown label, a budget that is too small for a
+                single edit, or a checkpoint of another attribution.
             CorruptFileError: a file of the checkpoint that cannot be read; names it.
             StorageError: a checkpoint that cannot be written.
 
@@ -215,6 +216,7 @@ def _settings(setup: Setup, wishes: Wishes, found: Findings) -> JsonObject:
         "captions_given": wishes.captions is not None,
         "cut_words": setup.cut_words,
         "captions_too_long": [*setup.lab.jobs.too_long],
+        "captions_cannot_say": [*setup.lab.jobs.unsaid],
         "redraws_left_out": [one.scene.index for one in found.work if one.null.left_out],
         "screened_only": sum(row.screened for row in found.rows),
         "unit": setup.lab.answers.unit,

@@ -28,7 +28,7 @@ from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.recorded import graphed_text
-from diffexplain_fast.methods.diffexplainer.explain import explain_target
+from diffexplain_fast.methods.diffexplainer.explain import check_prompt, explain_target
 from diffexplain_fast.methods.diffexplainer.options import AUTO, Options, is_auto, options_from
 from diffexplain_fast.methods.diffexplainer.otherwise import explain_otherwise
 from diffexplain_fast.models.classifier import Classifier
@@ -154,7 +154,8 @@ class Explainer(Attributing, Gathering, Segmenting):
         Raises:
             TypeError: an argument of the wrong kind, or an option that does not exist.
             ValueError: an argument out of range, an unknown label or layer, a prompt longer than the context, a
-                checkpoint of another configuration.
+                candidate or start of no or more than n_tokens tokens or with a character that the tokenizer does not
+                know, a checkpoint of another configuration.
             NonFiniteError: NaN or infinity in a loss; names the iteration, ``last_good`` holds the best state before
                 it.
             StorageError: a checkpoint that cannot be written.
@@ -169,7 +170,7 @@ class Explainer(Attributing, Gathering, Segmenting):
         with self._frozen(target):
             self._settle()
             bound = as_target(target).bind(self.classifier)
-            self._check_length(chosen)
+            check_prompt(self.pipeline, chosen)
             sampler = self._shared_sampler(num_inference_steps, guidance_scale)
             fitting = Fitting(sampler, self.pipeline, self.classifier, bound, self._sampler_options)
             asked = {"images_per_step": AUTO} if is_auto(options) else None
@@ -284,12 +285,6 @@ class Explainer(Attributing, Gathering, Segmenting):
     def _forget(self) -> None:
         self._current = None
         self._texts.clear()
-
-    def _check_length(self, options: Options) -> None:
-        words = len(self.pipeline.token_embeddings(options.prefix)) if options.prefix else 0
-        if words + options.n_tokens > self.pipeline.max_tokens:
-            wanted = f"at most {self.pipeline.max_tokens} tokens, prefix and n_tokens together"
-            raise wrong_value("prompt", wanted, f"{words} + {options.n_tokens}")
 
     def _frozen(self, *functions: object) -> AbstractContextManager[None]:
         return undisturbed((*checked_together(self.pipeline.modules), *self.classifier.modules), *functions)

@@ -1,5 +1,6 @@
 """Maps of pixels, for tools that measure maps: quantus, and captum's methods for any target of this package."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from diffexplain_fast.api.documented import arguments_of, names_nearest
 from diffexplain_fast.api.explainer import Explainer
 from diffexplain_fast.editing.reconstruction import checked_captions
 from diffexplain_fast.environment import check_device
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import callers_level, describe, wrong_type, wrong_value
 from diffexplain_fast.methods.diffex.gradcam import gradcam, scores
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
@@ -56,11 +57,14 @@ def explain_func(
         output: meaning of the model's numbers, see ``Classifier``.
         seed: of all noise.
         device: device of the pipeline that is loaded by name, and of the pictures; None for that of the model.
-        **options: of ``Explainer.attribute``, such as ``taxonomy``, ``editor`` and ``budget``.
+        **options: of ``Explainer.attribute``, such as ``taxonomy``, ``editor`` and ``budget``. The pictures of each
+            class are an attribution of their own, with the whole budget, and its warnings number them by themselves.
 
     Returns:
         float32 [B, 1, H, W], in units of the target's score. The sum over the pixels of a picture is the mean drop of
-        the score over its edits.
+        the score over its edits. A picture that shows all concepts already has zeros, because there nothing changes the
+        score. One of which nothing was edited for another reason, such as a budget that ended before it or a caption
+        that is too long, has NaN, so that nobody takes it for a picture without a drop. A warning names both.
 
     Raises:
         TypeError: an argument of the wrong kind, or one that does not exist.
@@ -90,18 +94,40 @@ def explain_func(
         wanted_size = f"pictures with the ratio of the pipeline's {height} x {width}"
         raise wrong_value("inputs", wanted_size, f"{size[0]} x {size[1]}")
     classifier = Classifier(model, Preprocess(size, mean=centres, std=spreads), labels, output=output)
-    found = np.zeros((len(given), 1, *size), np.float32)
+    found, without = np.zeros((len(given), 1, *size), np.float32), list[int]()
     with Explainer(loaded, classifier, seed=seed, device=device) as explainer:
         run: Callable[..., Attribution] = explainer.attribute  # it checks the kind of every option itself
         for index in np.unique(wanted):  # all of them, before the first is edited
             as_target(int(index)).bind(classifier)
         for index in np.unique(wanted):
             places = np.flatnonzero(wanted == index)
-            some = None if said is None else [said[int(place)] for place in places]
-            result = run(pixels[places].clamp(0, 1), int(index), captions=some, **options)
-            for number, place in enumerate(places):
-                found[place, 0] = _resized(result.map(number), size)
+            result = run(pixels[places].clamp(0, 1), int(index), captions=said and [said[i] for i in places], **options)
+            found[places, 0] = [_resized(_map(result, number), size) for number in range(len(places))]
+            without += [int(place) for number, place in enumerate(places) if not result.edits(number)]
+    _warn(found, without)
     return found
+
+
+def _map(result: Attribution, number: int) -> np.ndarray:
+    """Return the map of a picture; where nothing was edited 0 if it shows all concepts already, else NaN."""
+    if result.edits(number):
+        return result.map(number)
+    shown = [] if result.shown is None else result.shown[number]
+    width, height = result.images[number].size
+    return np.full((height, width), 0.0 if len(shown) == len(result.taxonomy.concepts) else np.nan)
+
+
+def _warn(found: np.ndarray, without: Sequence[int]) -> None:
+    """Warn of maps [B, 1, H, W] of pictures without an edit, by the numbers of these."""
+    unknown = [place for place in without if np.isnan(found[place]).any()]
+    shown = [place for place in without if place not in unknown]
+    for places, wanted, value in (
+        (shown, "pictures that do not show all concepts already", "0"),
+        (unknown, "pictures of which the budget and the captions let a concept be edited", "NaN"),
+    ):
+        if places:
+            got = f"others, whose maps are {value}: {', '.join(map(str, places))}"
+            warnings.warn(describe("inputs", wanted, got), stacklevel=callers_level())
 
 
 def _array(argument: str, given: object) -> np.ndarray:

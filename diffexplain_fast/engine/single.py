@@ -17,6 +17,7 @@ from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.engine.single_inputs import check_single_latents, check_single_rows
 from diffexplain_fast.engine.uncompiled import slower_here
 from diffexplain_fast.models.frozen import frozen, trainable
+from diffexplain_fast.models.used import Used
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.models.xl import decoding_vae
 from diffexplain_fast.ops._autocast import without_autocast
@@ -56,7 +57,7 @@ class SingleCalls:
         vae: diffusers AutoencoderKL; never changed.
         read: reads the models, at first and after each edit.
         closely: look before every call whether a weight was edited, also by ``weight.data``, and before a backward
-            whether an edit shows. If False, only what shows without a look at the weights is followed, and a backward
+            the same again. If False, only what shows without a look at the weights is followed, and a backward
             does not look, for callers who know that nobody edits or unfreezes them meanwhile.
         trains: whether weights that require grad get a gradient, as in a sampler.
     """
@@ -148,7 +149,7 @@ class SingleCalls:
         denoiser, _, watch, trained = self._models
         if isinstance(denoiser, LeanUNet):
             refuse_transforms("denoise", rows, embeds, times, *(added or {}).values(), modules=(self._unet,))
-            return self._guarded(_lean(denoiser, rows, times, embeds, added))
+            return self._guarded(_lean(denoiser, rows, times, embeds, added), trained)
         check_single("unet", self._unet, (rows, embeds, *(added or {}).values()), bool(trained))
         output = _own(self._unet, rows, times, embeds, added, trained)
         if watch is not None:
@@ -184,13 +185,19 @@ class SingleCalls:
     def _trainable(self) -> list[int]:
         return [id(weight) for part in (self._unet, self._vae) for weight in trainable(part)] if self._trains else []
 
-    def _guarded(self, output: Tensor) -> Tensor:
-        """Return an output of a lean model, whose backward reads the weights again, and so raises after an edit."""
+    def _guarded(self, output: Tensor, trained: Sequence[Tensor] = ()) -> Tensor:
+        """Return an output of a lean model, whose backward reads the weights again, and so raises after an edit.
+
+        Args:
+            output: the output.
+            trained: weights of this model that get a gradient; those of the other one may be stepped before.
+        """
         watch = self._models.watch if self._closely else None
         if watch is not None and output.requires_grad:
+            used = Used(watch, trained)
 
             def check(gradient: Tensor) -> None:
-                if watch.touched():
+                if used.edited():
                     raise RuntimeError(EDITED)
 
             output.register_hook(check)  # type: ignore[no-untyped-call]

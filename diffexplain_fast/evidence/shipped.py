@@ -51,6 +51,9 @@ class Wording(Protocol):
     def said(self, text: str) -> dict[str, str]:
         """Return what a caption says: category to word."""
 
+    def disputed(self, text: str) -> dict[str, list[str]]:
+        """Return the categories of which a text says what cannot be true at once, with its words for each."""
+
     def changed(self, text: str, changes: Mapping[str, str]) -> str:
         """Return a caption with other words of some categories."""
 
@@ -61,7 +64,11 @@ class Wording(Protocol):
         """Return the text that asks a segmenter for a word of a category, None for one that is nowhere."""
 
     def parts(self, phrase: str) -> dict[str, str]:
-        """Return what a phrase says of several categories at once: category to word; {} for any other text."""
+        """Return what a phrase says of several categories at once: category to word; {} for any other text.
+
+        Raises:
+            ValueError: a phrase that contradicts itself.
+        """
 
 
 class Shipped(NamedTuple):

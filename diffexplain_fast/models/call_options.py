@@ -13,6 +13,12 @@ NEGATIVE_SIZES = ("negative_original_size", "negative_crops_coords_top_left", "n
 """Micro-conditions of Stable Diffusion XL, height before width; the second tuple is for the unconditional rows."""
 
 
+def check_room(argument: str, tokens: int, most: int) -> None:
+    """Raise a ValueError for a text of more tokens than fit between begin and end of a prompt."""
+    if tokens > most:
+        raise wrong_value(argument, f"at most {most} tokens between begin and end", f"{tokens} tokens")
+
+
 def check_call_options(options: Mapping[str, object] | None, known: Sequence[str]) -> CallOptions:
     """Return the options that are not None: ``clip_skip`` as a number, sizes as pairs of numbers.
 

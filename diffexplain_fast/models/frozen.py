@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
 from diffexplain_fast.models.watch import HOOKS
+from diffexplain_fast.models.wrapped import wrapped
 
 _Object = TypeVar("_Object")
 _Value = TypeVar("_Value")
@@ -145,8 +146,9 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     nothing here, but see ``check_thawed``; one of the calling thread does.
 
     Args:
-        model: a UNet, or an autoencoder, of which only the decoder acts.
+        model: a UNet, or an autoencoder, of which only the decoder acts; also inside of PEFT's wrapper.
     """
+    model = wrapped(model)[-1]
     named = dict(model.named_parameters())
     wanted = {name: weight for name, weight in named.items() if has_gradient(weight)}
     own = [weight for weight in named.values() if isinstance(weight, nn.Parameter)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.lazy import lazily
-from diffexplain_fast.models.call_options import check_call_options, check_clip_skip
+from diffexplain_fast.models.call_options import check_call_options, check_clip_skip, check_room
 from diffexplain_fast.models.conditioning import OF_PIPELINE, OF_SCHEDULER, Conditioning, Sampling, Sizes
 from diffexplain_fast.models.fingerprint import KeptHash
 from diffexplain_fast.models.together import checked_together
@@ -188,6 +188,10 @@ class Pipeline(ABC):
         """Return whether every word of a text reaches every text encoder as a word, not cut into letters."""
         return bool(text.split()) and all(part.spells(word) for part in self._texts for word in text.split())
 
+    def knows(self, text: str) -> bool:
+        """Return whether every tokenizer knows every character of a text."""
+        return all(part.knows(text) for part in self._texts)
+
     def encode_text(self, texts: Sequence[str], cut: bool = False, clip_skip: int | None = None) -> Conditioning:
         """Encode B prompts; equal to the diffusers pipeline's ``encode_prompt``.
 
@@ -211,7 +215,7 @@ class Pipeline(ABC):
             if cut:
                 bodies = [text_encoder.cut(body, self.max_tokens) for body in bodies]
             for text, body in zip(texts, bodies, strict=True):
-                self._check_room(f"prompt {text!r}", len(body))
+                check_room(f"prompt {text!r}", len(body), self.max_tokens)
             states.append(text_encoder.encode(bodies, self.max_tokens + 2, layer))
         return self._conditioning(states)
 
@@ -250,7 +254,7 @@ class Pipeline(ABC):
         slices = soft.split([text_encoder.width for text_encoder in self._texts], dim=-1)
         for text_encoder, columns in zip(self._texts, slices, strict=True):
             before, after = text_encoder.known_ids("prefix", prefix), text_encoder.known_ids("suffix", suffix)
-            self._check_room("prefix, soft tokens and suffix", len(before) + n + len(after))
+            check_room("prefix, soft tokens and suffix", len(before) + n + len(after), self.max_tokens)
             bodies = [[*before, *[text_encoder.placeholder] * n, *after]] * (len(soft) if soft.ndim == 3 else 1)
             states.append(text_encoder.encode(bodies, self.max_tokens + 2, layer, columns, len(before)))
         return self._conditioning(states)
@@ -277,10 +281,6 @@ class Pipeline(ABC):
             raise wrong_value("soft", "a floating point dtype", soft.dtype)
         if soft.device != self.device:
             raise wrong_value("soft", f"device {self.device}", soft.device)
-
-    def _check_room(self, argument: str, tokens: int) -> None:
-        if tokens > self.max_tokens:
-            raise wrong_value(argument, f"at most {self.max_tokens} tokens between begin and end", f"{tokens} tokens")
 
     @abstractmethod
     def _conditioning(self, states: list[TextStates]) -> Conditioning:

@@ -224,10 +224,13 @@ class ClipText:
 
     def known_ids(self, argument: str, text: str) -> list[int]:
         """Return ``ids``, or raise ValueError if the tokenizer cannot spell the text."""
-        ids = self.ids(text)
-        if any(i in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) for i in ids):
+        if not self.knows(text):
             raise wrong_value(argument, "text whose every character the tokenizer knows", repr(text))
-        return ids
+        return self.ids(text)
+
+    def knows(self, text: str) -> bool:
+        """Return whether the tokenizer knows every character of a text; what it does not know is an end of a prompt."""
+        return not {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id} & set(self.ids(text))
 
     def spells(self, word: str) -> bool:
         """Return whether a word reaches the encoder as a word: trained tokens, none special, not single letters."""

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.models.numbers import Numbers
+
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 """Attributes of a module that hold its hooks."""
 _INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", *HOOKS}
@@ -14,8 +16,8 @@ mode."""
 _READ = frozenset(("_parameters", "_modules", "processor", *HOOKS))
 """Attributes that are an edit whoever changes them, also a hook that removes itself while the model runs."""
 _CONTAINERS = (dict, list, tuple)
-_NUMBERS = 7
-"""Count of the numbers of a weight that are compared: unlike its norm, they show that it was negated or reordered."""
+_NO_BACKWARD = -1
+"""What torch says for the run of autograd's engine where none runs."""
 _SCALARS = (bool, int, float, str)
 _LIBRARIES = frozenset(("torch", "diffusers", "peft"))
 """Packages whose modules compute the same in every run."""
@@ -55,31 +57,48 @@ class Watch:
         self._weights = [weight for module in modules for weight in module.parameters()]
         self._buffers = [buffer for module in modules for buffer in module.buffers()]
         self._trained = {*map(id, trained)}
-        self._groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
-        for weight in self._weights:
-            readable = weight.is_floating_point() and weight.dtype.itemsize > 1  # no sums of float8
-            if readable and not weight.is_meta and id(weight) not in self._trained:
-                self._groups.setdefault((weight.dtype, weight.device), []).append((weight, _sample(weight.detach())))
-        self._seen, self._places, self._numbers = self._look(), self._place(), self._measure()
+        self._numbers = Numbers(weight for weight in self._weights if id(weight) not in self._trained)
+        self._seen, self._places = self._look(), self._place()
+        self._compared_in = _NO_BACKWARD
 
     def edited(self) -> bool:
         """Return whether anything differs from the recorded state."""
-        return self.touched() or not all(map(torch.equal, self._measure(), self._numbers))
+        return self.touched() or self._numbers.differ()
+
+    def edited_in_backward(self) -> bool:
+        """Return the same as ``edited``, but read the weights only once in each run of autograd's engine.
+
+        One backward may run through many calls, such as those of single steps.
+        """
+        if self.touched():
+            return True
+        run = torch._C._current_graph_task_id()
+        if run == _NO_BACKWARD or run != self._compared_in:
+            if self._numbers.differ():
+                return True
+            self._compared_in = run
+        return False
 
     def touched(self) -> bool:
         """Return whether anything differs that is visible without reading a weight."""
         return self._place() != self._places or not _equal_lists(self._look(), self._seen)
 
-    def ran(self) -> None:
+    def ran(self, again: bool = False) -> None:
         """Take over what the modules wrote into themselves in a run, such as what a hook stores, which is no edit.
 
         An attribute that was written so is not compared any more. A weight that was written has a new version, which
         is taken over if its values are the same: an adapter of PEFT on a parameter puts itself into the layer, and
         takes itself out again, in every run.
+
+        Args:
+            again: whether a backward is going to run the modules again, and with them what writes. Then values that
+                were written by ``weight.data`` are no edit either.
         """
         places = self._place()
         if places != self._places and self._rewritten(places):
             self._places = places
+        if again and self._places == places:
+            self._numbers.take_over()
         if not _equal_lists(self._look(), self._seen):
             for attributes in self._submodules:
                 attributes.take_over()
@@ -104,21 +123,11 @@ class Watch:
 
     def _rewritten(self, places: list[tuple]) -> bool:
         """Return whether only versions of weights differ, and all these weights have the values that they had."""
-        readable = {id(weight) for group in self._groups.values() for weight, _ in group}
+        compared = self._numbers.compared
         for weight, now, before in zip(self._weights, places, self._places, strict=True):
-            if now != before and not (id(weight) in readable and (now[0], now[2]) == (before[0], before[2])):
+            if now != before and not (id(weight) in compared and (now[0], now[2]) == (before[0], before[2])):
                 return False
-        return all(map(torch.equal, self._measure(), self._numbers))
-
-    @torch.no_grad()
-    def _measure(self) -> list[Tensor]:
-        """Return the norms of all weights with values, and a few of the values, as two tensors for each dtype."""
-        numbers = []
-        for (dtype, _), group in self._groups.items():
-            weights, samples = map(list, zip(*group, strict=True))
-            norms = torch._foreach_norm(weights, 2, dtype=torch.promote_types(dtype, torch.float32))
-            numbers += [torch.stack(norms).nan_to_num(), torch.cat(samples).nan_to_num()]
-        return numbers
+        return not self._numbers.differ()
 
 
 class _Attributes:
@@ -172,14 +181,6 @@ def _equal_lists(now: list[object] | None, before: list[object] | None) -> bool:
         return False
     # Identity is compared first: most values are modules and hooks, and == of tensors would create tensors.
     return all(map(operator.is_, now, before)) or all(map(_equal, now, before))
-
-
-def _sample(weight: Tensor) -> Tensor:
-    """Return a view of a few numbers of a weight, at equal distances in memory, or of the first if it is not dense."""
-    dense = weight.permute(sorted(range(weight.ndim), key=weight.stride, reverse=True))
-    if dense.is_contiguous():
-        return dense.reshape(-1)[:: max(1, weight.numel() // _NUMBERS)]
-    return weight[(slice(1),) * weight.ndim].reshape(-1)  # ``flatten`` would copy, and a copy shows no edit
 
 
 def global_hooks() -> list[object]:

@@ -13,13 +13,12 @@ from diffexplain_fast.report.rows import ScoreRow, score_rows
 from diffexplain_fast.report.sentences import (
     Verdict,
     describe_outcome,
-    describe_steps,
     has_independent_classes,
     is_number,
-    moving_steps,
     nearest_words,
     verdict_of,
 )
+from diffexplain_fast.report.steps import describe_steps, moving_steps, steps_without_gradient
 from diffexplain_fast.report.truth import TruthRow, truth_rows
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.targets import shown_target
@@ -123,6 +122,7 @@ def build_section(explanation: Explanation, number: int, mode: int = 1, limit: i
     roles = {row.value.lower(): row.role for row in rows if row.role != "none"}
     shown = [row for i, row in enumerate(rows) if row.role != "none" or i < _SHOWN_TRUTHS]
     losses = [item.loss for item in explanation.history]
+    drawn = moving_steps(explanation) or steps_without_gradient(explanation)
     words = [[_name_role(word, roles) for word in token] for token in explanation.words]
     scores = score_rows(explanation)
     return Section(
@@ -136,7 +136,7 @@ def build_section(explanation: Explanation, number: int, mode: int = 1, limit: i
         coloured=any(word.role for token in words for word in token),
         scores=scores,
         rated=any(row.score.rate is not None for row in scores),
-        curve=fit_curve(losses, CURVE_WIDTH, CURVE_HEIGHT) if moving_steps(explanation) else None,
+        curve=fit_curve(losses, CURVE_WIDTH, CURVE_HEIGHT) if drawn else None,
         steps=describe_steps(explanation),
         seconds=sum(item.seconds for item in explanation.history),
         headings=_headings(explanation),

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from diffexplain_fast.report.sentences import moving_steps
+from diffexplain_fast.report.steps import moving_steps
 from diffexplain_fast.results.explanation import ActivationScore, Explanation
 
 

@@ -1,4 +1,4 @@
-"""What an explanation says, as sentences: the verdict, the outcome on unseen draws, and the steps of the gradient."""
+"""What an explanation says, as sentences: the verdict, and the outcome on unseen draws."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from diffexplain_fast.number_texts import effect_text, output_text, share_text
+from diffexplain_fast.report.steps import describe_steps
 from diffexplain_fast.report.truth import TOGETHER, truth_rows
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
+from diffexplain_fast.results.named import AS_WELL, Named
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 YES, SOME, NO, NUMBER = "yes", "some", "no", "number"
@@ -114,17 +116,44 @@ def _describe_name(explanation: Explanation) -> list[str]:
     convince = f"mean probability {named['probability']:.2f} over {named['pictures']} pictures, {of_prompt}"
     if named["words"]:
         name, text = " ".join(named["words"]), " ".join(named["tried"])
-        without = [f"{value:.2f} without “{word}”" for word, value in named["without"].items()]
         if name == text:
-            said = [f"“{name}” names what was found: pictures of only these words convince ({convince})."]
-            return said + ([f"Every word is needed: {' and '.join(without)}."] if without else [])
-        helping = " and ".join(f"“{word}”" for word in named["tried"] if word not in named["words"])
+            said = f"“{name}” names what was found: pictures of only these words convince ({convince})."
+            return [said, *_describe_need(named)]
+        helping = _quoted([word for word in named["tried"] if word not in named["words"]])
         return [
             f"“{name}” names what was found: pictures of only “{text}” convince ({convince}).",
             f"{helping} only helps to draw it: pictures without it, or with others in its place, convince too.",
+            *_describe_untested(named),
         ]
     tried = f" The best that were tried are “{' '.join(named['tried'])}” ({convince})." if named["tried"] else ""
     return [f"No words were found that convince as the prompt does: look at the pictures.{tried}"]
+
+
+def _describe_need(named: Named) -> list[str]:
+    """Return which words of a name are needed, as far as that was measured."""
+    without, least = named["without"], AS_WELL * named["probability"]
+    measured = " and ".join(f"{value:.2f} without “{word}”" for word, value in without.items())
+    untested, spare = _describe_untested(named), [word for word, value in without.items() if value >= least]
+    if untested or not without:
+        return [*([f"Measured: {measured}."] if without else []), *untested]
+    if not spare:
+        return [f"Every word is needed: {measured}."]
+    either = len(spare) == len(without) == 2
+    return [f"{'Either word alone does nearly as well' if either else 'Not every word is needed'}: {measured}."]
+
+
+def _describe_untested(named: Named) -> list[str]:
+    """Return what of a name the budget left untested; files of earlier versions do not say all of it."""
+    alone = [word for word in named["tried"] if word not in named["without"]] if len(named["tried"]) > 1 else []
+    if alone:
+        needed = "is needed" if len(alone) == 1 else "are needed"
+        return [f"The budget ended before it was tested whether {_quoted(alone)} {needed}."]
+    others = named.get("untested", [])
+    return [f"The budget ended before others were tried in the place of {_quoted(others)}."] if others else []
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return " and ".join(f"“{word}”" for word in words)
 
 
 def nearest_words(explanation: Explanation) -> str:
@@ -167,8 +196,8 @@ def _shortcuts(explanation: Explanation) -> list[str]:
 def _describe_shortcuts(words: Sequence[str]) -> list[str]:
     if not words:
         return []
-    named = " and ".join(f"“{word}”" for word in words)
-    return [f"According to the measured truth, {named} {'is a shortcut' if len(words) == 1 else 'are shortcuts'}."]
+    are = "is a shortcut" if len(words) == 1 else "are shortcuts"
+    return [f"According to the measured truth, {_quoted(words)} {are}."]
 
 
 def _compare(score: ActivationScore, baseline: ActivationScore | None) -> list[str]:
@@ -221,7 +250,8 @@ def _describe_number(explanation: Explanation, score: ActivationScore, baseline:
     sentence = f"The mean {explanation.label or 'output'} is {mean}"
     usual = explanation.settings.get("to_be_beyond", math.nan)
     if baseline is None or explanation.reached is None or usual is None:
-        return f"{sentence}; an output without a name has no pictures of its name to compare with."
+        name = "whose name the pipeline cannot spell" if explanation.label else "without a name"
+        return f"{sentence}; an output {name} has no pictures of its name to compare with."
     side = "below" if explanation.settings.get("direction") == "fall" else "above"
     beyond = f"{usual:.4g}"
     reached = f"{'reached' if explanation.reached else 'not reached'}, which takes a mean {side} {beyond}"
@@ -237,36 +267,3 @@ def is_number(explanation: Explanation) -> bool:
 def has_independent_classes(explanation: Explanation) -> bool:
     """Return whether the classes are independent, so that the probability of a class decides."""
     return explanation.output in (SIGMOID, INDEPENDENT)
-
-
-def describe_steps(explanation: Explanation) -> str:
-    """Return sentences: whether the gradient moved the prompt or its first words were enough, and what was left out.
-
-    Args:
-        explanation: the explanation.
-    """
-    found = explanation.settings.get("found", {})
-    moved, left_out = moving_steps(explanation), found.get("left_out")
-    by = str(found.get("by", ""))
-    spent = "The budget was spent, so that these were left out or cut short"
-    budget = f" {spent}: {', '.join(left_out)}." if left_out else ""
-    if not moved:
-        first = _first(explanation, by, "the words that the search started from")
-        return f"No step of the gradient was taken: {first} convinced the classifier.{budget}"
-    first = _first(explanation, by, "words that were tried first")
-    return f"{moved} step{'s' if moved > 1 else ''} of the gradient, from {first}.{budget}"
-
-
-def _first(explanation: Explanation, by: str, words: str) -> str:
-    """Return what the gradient started from, ``words`` where a dictionary gave it."""
-    if by.startswith("given"):
-        return "the words that were given"
-    if not by.startswith(("description", "gradient")):
-        return words
-    at_random = str(explanation.settings.get("start")).startswith("random ")
-    return "a random prompt" if at_random else "the prompt that the search found"
-
-
-def moving_steps(explanation: Explanation) -> int:
-    """Return the number of steps that changed the prompt: a step with convincing pictures computes no gradient."""
-    return sum(item.gradient_norm > 0 for item in explanation.history)

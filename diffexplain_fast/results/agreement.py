@@ -1,7 +1,7 @@
 """How an attribution's edits and an audit's drawn pictures agree: the same contrasts, by two ways to measure them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -91,19 +91,25 @@ class AuditAgreement:
 
 
 def agreement_of(
-    rows: Sequence[Row], same: Sequence[int], concepts: Sequence[Concept], audited: Sequence[AuditRow]
+    rows: Sequence[Row],
+    same: Sequence[int],
+    shown: Sequence[Collection[str]],
+    concepts: Sequence[Concept],
+    audited: Sequence[AuditRow],
 ) -> AuditAgreement:
     """Return how edits of pictures agree with an audit of one target.
 
     The effects of edits are those of showing another value than the picture's own, and the audit's compare a value with
     the median over its group. So each picture's edits are brought to a common base, by least squares with a number for
-    each picture and each value of a group, in which the value that a picture shows already has an effect of 0. Edits
-    that no verifier has seen, and quick ones, are left out, and so is the group of the target's own object, which a
-    picture without it does not show.
+    each picture and each value of a group, in which the value that a picture shows already has an effect of 0. A value
+    that is neither shown nor edited, because a budget left it out or no caption says it, is not measured. Edits that no
+    verifier has seen, and quick ones, are left out, and so is the group of the target's own object, which a picture
+    without it does not show.
 
     Args:
         rows: of the attribution.
         same: of each picture the first one that is equal to it.
+        shown: of each picture the names of the concepts that it shows already.
         concepts: of its taxonomy.
         audited: rows of the audit, of the attribution's target.
 
@@ -117,7 +123,7 @@ def agreement_of(
         name = f"{concept.category or _WORD}:{concept.word}".casefold()
         if name in known and known[name].concept.partition(":")[0] not in own:
             groups.setdefault(known[name].concept.partition(":")[0], {})[concept.name] = known[name].concept
-    found = [one for group, names in groups.items() for one in _rows_of(group, names, rows, same, known)]
+    found = [one for group, names in groups.items() for one in _rows_of(group, names, rows, same, shown, known)]
     if not found:
         raise wrong_value("audit", "an audit with concepts that were edited, beside the target's own object", "none")
     p_values = [_p(row) for row in found]
@@ -140,12 +146,17 @@ def correlation_of(one: Sequence[float], other: Sequence[float]) -> tuple[float 
 
 
 def _rows_of(
-    group: str, names: Mapping[str, str], rows: Sequence[Row], same: Sequence[int], known: Mapping[str, AuditRow]
+    group: str,
+    names: Mapping[str, str],
+    rows: Sequence[Row],
+    same: Sequence[int],
+    shown: Sequence[Collection[str]],
+    known: Mapping[str, AuditRow],
 ) -> list[AgreementRow]:
     """Return the rows of one group; names are those of concepts in the attribution, to those in the audit."""
     found, parts = [], [[name] for name in names] if group == _WORD else [[*names]]
     for part in parts:
-        cells = _cells(part, rows, same)
+        cells = _cells(part, rows, same, shown)
         values = [name for name in part if any(value == name for _, value in cells)]
         effects = _contrasts(cells, values)
         if effects is None or (len(values) < 2 and group != _WORD):
@@ -167,17 +178,17 @@ def _audited(row: AuditRow) -> tuple[float, float, float]:
     return row.own_effect, row.own_low, row.own_high
 
 
-def _cells(names: Sequence[str], rows: Sequence[Row], same: Sequence[int]) -> Cells:
+def _cells(names: Sequence[str], rows: Sequence[Row], same: Sequence[int], shown: Sequence[Collection[str]]) -> Cells:
     """Return what values do to pictures; equal pictures are one, and the value that a picture shows does nothing."""
     cells: Cells = {}
     for picture in dict.fromkeys(same):
         mine = {row.concept: row for row in rows if row.image == picture and row.concept in names}
-        shown = [name for name in names if name not in mine]
+        own = [name for name in names if name in shown[picture]]
         for row in mine.values():
             if row.success:
                 cells[picture, row.concept] = row.effect, (row.high - row.low) / 2
-        if mine and len(shown) == 1:  # of several that are missing nobody knows which one the picture shows
-            cells[picture, shown[0]] = 0.0, 0.0
+        if mine and len(own) == 1:  # beside several, as of hair and eyes, nobody knows which one an edit replaces
+            cells[picture, own[0]] = 0.0, 0.0
     return cells
 
 

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import pandas
 
 
+_LEFT_OUT = ("budget_used_up", "captions_too_long", "captions_cannot_say")
+"""Settings that say that concepts were left out which a picture does not show."""
+
+
 class Audited(Protocol):
     """What of an audit is read here; see ``results.audit.Audit``."""
 
@@ -47,7 +51,8 @@ class Attribution(Drawn):
         images: the pictures, as the pipeline sees them.
         captions: of the pictures, as edits used them.
         taxonomy: the concepts.
-        rows: one for each picture and concept that the picture does not show already.
+        rows: one for each picture and concept that the picture does not show already and that was measured: what a
+            budget left out, what does not fit into the text encoder and what no caption can say has none.
         effects: over all pictures, the largest first; concepts that were only screened come last.
         interactions: of pairs that were edited together, the largest first.
         counterfactuals: for each picture one, or None where the classifier does not see the target in it, or where no
@@ -63,6 +68,8 @@ class Attribution(Drawn):
         gradcam: Grad-CAM of each picture, float32 [B, H, W] from 0 to 1, None where it was not asked for.
         audited: how the edits agree with the audit that was given as taxonomy, see ``agreement``; None where none was,
             or where the two have no concept in common.
+        shown: of each picture the names of the concepts that its caption says already, so that nothing is to be edited;
+            None in an attribution that was saved by a version that did not keep it.
     """
 
     target: str
@@ -82,6 +89,7 @@ class Attribution(Drawn):
     gradcam: np.ndarray | None = None
     recognised: list[int] | None = None
     audited: AuditAgreement | None = None
+    shown: list[list[str]] | None = None
 
     @property
     def unmeasured(self) -> str:
@@ -100,7 +108,7 @@ class Attribution(Drawn):
             f"Of {len(self.rows)} changes of a picture {screened} were screened only, not edited: "
             "their effects are rough and not checked, and how far they err is not known."
         )
-        whole = not self.rows and not any(self.settings.get(key) for key in ("budget_used_up", "captions_too_long"))
+        whole = not self.rows and not any(self.settings.get(key) for key in _LEFT_OUT)
         shown = "Nothing was edited: every picture shows all concepts already."
         alone_too = several and not any(self.placebos.values())
         return " ".join([shown] * whole + [said] * bool(count) + [quick] * bool(screened) + [alone] * alone_too)
@@ -215,7 +223,16 @@ class Attribution(Drawn):
             raise unknown_name("target", target, dict.fromkeys(row.target for row in rows))
         pixels = [image.convert("RGB").tobytes() for image in self.images]
         same = [pixels.index(one) for one in pixels]
-        return agreement_of(self.rows, same, self.taxonomy.concepts, audited)
+        shown = self._missing() if self.shown is None else self.shown
+        return agreement_of(self.rows, same, shown, self.taxonomy.concepts, audited)
+
+    def _missing(self) -> list[list[str]]:
+        """Return of each picture the names of concepts without a row, which it shows; none where some were left out."""
+        if any(self.settings.get(key) for key in _LEFT_OUT):
+            return [[] for _ in self.images]
+        edited = {(row.image, row.concept) for row in self.rows}
+        names = [concept.name for concept in self.taxonomy.concepts]
+        return [[name for name in names if (i, name) not in edited] for i in range(len(self.images))]
 
     def to_dataframe(self) -> "pandas.DataFrame":
         """Return ``rows`` as a table of pandas.

@@ -31,10 +31,11 @@ _PLAIN = {
     "denoiser_rows": Count,
     "recognised": list[Count] | None,
     "audited": AuditAgreement | None,
+    "shown": list[list[str]] | None,
     "settings": JsonObject,
 }
 """Fields that are values of JSON, with their types."""
-_LATER: JsonObject = {"errors": {}, "recognised": None, "audited": None}
+_LATER: JsonObject = {"errors": {}, "recognised": None, "audited": None, "shown": None}
 """Fields that files of earlier versions lack, with what they are then."""
 _LATER_OF_EDITS: JsonObject = {"points": None, "flipped": None}
 """The same of an edit."""
@@ -137,9 +138,10 @@ def _fields(record: JsonObject, pictures: dict[str, list[Image.Image]], place: s
     found = {name: read_as(kind, (_LATER | record)[name], f"{place}, {name}") for name, kind in _PLAIN.items()}
     read_as(_Settings, found["settings"], f"{place}, settings")
     images = pictures["images"]
-    if len(found["captions"]) != len(images):
-        wanted = f"{len(images)}, one for each picture"
-        raise CorruptFileError(describe(f"{place}, captions", wanted, len(found["captions"])))
+    for name in ("captions", "shown"):
+        if found[name] is not None and len(found[name]) != len(images):
+            wanted = f"{len(images)}, one for each picture"
+            raise CorruptFileError(describe(f"{place}, {name}", wanted, len(found[name])))
     for row in found["rows"]:
         _known(row.image, images, f"{place}, rows")
     for number in found["recognised"] or []:

@@ -78,7 +78,8 @@ class Word:
 class Iteration:
     """One optimisation step: loss, mean target logit, norm of the gradient before normalisation, wall-clock seconds.
 
-    The norm is 0 if all pictures were already convincing, so that no gradient was computed and nothing changed.
+    The norm is 0 if all pictures were already convincing, so that no gradient was computed, and if the gradient itself
+    was zero; ``settings["found"]["steps_convinced"]`` counts the former.
     """
 
     iteration: Count
@@ -255,6 +256,8 @@ def first_words(explanation: Explanation) -> list[str]:
 
 class _Found(TypedDict, total=False):
     by: str | None
+    moved: bool | None
+    steps_convinced: Count | None
     left_out: list[str] | None
 
 

@@ -50,8 +50,10 @@ class Fit:
     @cached_property
     def spread(self) -> np.ndarray:
         """Covariance of the plain residuals of outcomes with variance 1, float [pictures, pictures]."""
-        remaining = np.eye(len(self.x)) - self.x @ self.solve
-        return remaining @ remaining.T
+        fitted = self.x @ self.solve
+        spread = self.x @ (self.solve @ self.solve.T) @ self.x.T - fitted - fitted.T  # (I - fitted) (I - fitted)'
+        spread[np.diag_indices(len(spread))] += 1
+        return spread
 
     def of(self, outcomes: Sequence[int]) -> "Fit":
         """Return the regression of some of the outcomes."""

@@ -47,7 +47,7 @@ NAMELESS_WORDS: Mapping[tuple[str, str], str] = {
 """Attribute and value to the made-up word of captions. The tokenizer has these words as added tokens, as it has those
 of a textual inversion; nobody who reads the language knows them."""
 
-_OF_OBJECT = ("size", "colour", "texture", "place")
+OF_OBJECT = ("size", "colour", "texture", "place")
 _MEANINGS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     **{value: (name, (value,)) for name, values in ATTRIBUTES.items() for value in values},
     **{value: (name, (value,)) for name in ("size", "place") for value in WORLD[name]},
@@ -87,7 +87,7 @@ def visible(attributes: Mapping[str, str]) -> dict[str, str]:
     elif style == "shape":
         names = ("object",)
     else:
-        names = [name for name in WORLD if attributes["object"] != NOTHING or name not in _OF_OBJECT]
+        names = [name for name in WORLD if attributes["object"] != NOTHING or name not in OF_OBJECT]
     return {"style": style} | {name: attributes.get(name, ABSENCE.get(name, "")) for name in names}
 
 
@@ -167,15 +167,17 @@ def wrong_caption(text: str, attributes: Mapping[str, str], rng: np.random.Gener
 def read_caption(text: str) -> dict[str, tuple[str, ...]]:
     """Return what a caption says: attribute to the values that it allows; an attribute that is not said is left out.
 
-    Words that say nothing of the picture, known or not, are passed over. "Nothing" after "with" is the companion's.
+    Words that say nothing of the picture, known or not, are passed over. "Nothing" after "with" is the companion's. Of
+    several words of one attribute the last one counts.
     """
+    return {name: values for _, name, values in read_words(text)}
+
+
+def read_words(text: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return the words of a caption that say something of a picture, each with its attribute and what it allows."""
     words = text.split()
-    found: dict[str, tuple[str, ...]] = {}
-    for i in range(len(words)):
-        meaning = _meaning(words, i)
-        if meaning is not None:
-            found[meaning[0]] = meaning[1]
-    return found
+    meanings = [(word, _meaning(words, i)) for i, word in enumerate(words)]
+    return [(word, *meaning) for word, meaning in meanings if meaning is not None]
 
 
 def is_true(said: Mapping[str, tuple[str, ...]], attributes: Mapping[str, str]) -> bool:

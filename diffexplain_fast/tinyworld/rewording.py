@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Mapping
 from string import punctuation
+from typing import NamedTuple
 
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.taxonomy import Taxonomy
-from diffexplain_fast.tinyworld.grammar import full_caption, read_caption
+from diffexplain_fast.tinyworld.grammar import OF_OBJECT, full_caption, read_words
 from diffexplain_fast.tinyworld.words import ABSENCE, ATTRIBUTES, GROUPS, NOTHING, OBJECTS, USUAL, WORLD, caption
 
 _PLAIN = "plain"
@@ -61,9 +63,12 @@ class WorldWording:
 
     def said(self, text: str) -> dict[str, str]:
         """Return what a caption says: attribute to value."""
-        words = " ".join(word.strip(punctuation) for word in text.lower().split())
-        read = {name: values[0] for name, values in read_caption(words).items() if len(values) == 1}
+        read = {name: said.values[0] for name, said in _read(text).items() if len(said.values) == 1}
         return {"texture": _PLAIN, "style": "scene", **ABSENCE, **read}
+
+    def disputed(self, text: str) -> dict[str, list[str]]:
+        """Return the attributes of which a text says what cannot be true at once, with its words for each."""
+        return {name: said.words for name, said in _read(text).items() if said.disputed}
 
     def changed(self, text: str, changes: Mapping[str, str]) -> str:
         """Return a caption with other values of some attributes.
@@ -101,8 +106,43 @@ class WorldWording:
         Returns:
             Attribute to value; {} for a phrase with a word that the pipeline does not know, with a group word, or of
             fewer attributes. "Thing" says no value.
+
+        Raises:
+            ValueError: a phrase of known words that contradicts itself, such as "red blue fish".
         """
-        words = phrase.lower().split()
-        read = {name: values for name, values in read_caption(" ".join(words)).items() if values != OBJECTS}
-        known = len(read) > 1 and self._words.issuperset(words) and read.keys() <= {*ATTRIBUTES, *_OPTIONAL}
+        if not self._words.issuperset(phrase.lower().split()):
+            return {}
+        for name, words in self.disputed(phrase).items():
+            got = f"{phrase!r}, of which {' and '.join(words)} cannot be true at once"
+            raise wrong_value("taxonomy", f"phrases that say one {name}", got)
+        read = {name: said.values for name, said in _read(phrase).items() if said.values != OBJECTS}
+        known = len(read) > 1 and read.keys() <= {*ATTRIBUTES, *_OPTIONAL}
         return {name: values[0] for name, values in read.items()} if known and max(map(len, read.values())) == 1 else {}
+
+
+class _Said(NamedTuple):
+    """What a text says of an attribute.
+
+    Attributes:
+        values: that all of its words allow; where no value is left, those that the last word allows.
+        words: of the text that are about it.
+        disputed: whether they cannot be true at once.
+    """
+
+    values: tuple[str, ...]
+    words: list[str]
+    disputed: bool
+
+
+def _read(text: str) -> dict[str, _Said]:
+    """Return what a text says of each attribute; "nothing" is disputed by what is said of a thing."""
+    found: dict[str, _Said] = {}
+    for word, name, values in read_words(" ".join(word.strip(punctuation) for word in text.lower().split())):
+        before = found.get(name, _Said(values, [], False))
+        both = tuple(value for value in before.values if value in values)
+        found[name] = _Said(both or values, [*before.words, word], before.disputed or not both)
+    about = [word for name in OF_OBJECT if name in found for word in found[name].words]
+    thing = found.get("object")
+    if thing is not None and thing.values == (NOTHING,) and about:
+        found["object"] = _Said(thing.values, [*thing.words, *about], True)
+    return found

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import diffexplain_fast as dx
 from diffexplain_fast.results.effects import Edit
+from tests.methods.diffex.test_captions import FULL
 from tests.methods.diffex.worlds import CAPTIONS, pictures, quick_attribution
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
@@ -54,6 +55,29 @@ def test_a_map_is_that_of_the_attribution_for_each_pictures_own_target() -> None
     for place, target in ((0, 1), (1, 0)):
         own = quick_attribution(images=pictures()[[place]], target=target, captions=[CAPTIONS[place]], **OWN)
         assert found[place, 0] == pytest.approx(own.map(), abs=1e-6)
+
+
+def test_a_picture_that_shows_all_concepts_already_has_zeros_and_the_others_keep_their_maps() -> None:
+    snow, desert = CAPTIONS
+    options: dict[str, Any] = {"taxonomy": {"ground": ["snow"]}, "captions": [snow, desert, snow]}
+    with pytest.warns(UserWarning, match=r"^inputs: wanted pictures that do not .* maps are 0: 0, 2$"):
+        found = maps_of(pictures(3), [0, 1, 1], **options)
+    assert not found[[0, 2]].any() and found[1].any()
+    lone: dict[str, Any] = {**OWN, **options, "captions": [desert]}
+    own = quick_attribution(images=pictures(3)[[1]], target=1, **lone)
+    assert found[1, 0] == pytest.approx(own.map(), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:captions")
+@pytest.mark.parametrize(
+    "options",
+    [{"budget": 40}, {"captions": [CAPTIONS[0], FULL], "taxonomy": {"ground": ["desert"]}}],
+    ids=["budget", "captions"],
+)
+def test_a_picture_of_which_something_else_prevents_an_edit_has_no_map_that_reads_as_zero(options: Any) -> None:
+    with pytest.warns(UserWarning, match=r"^inputs: wanted pictures of which the budget .* maps are NaN: 1$"):
+        found = maps_of(pictures(), [1, 1], **options)
+    assert np.isfinite(found[0]).all() and found[0].any() and np.isnan(found[1]).all()
 
 
 @pytest.mark.parametrize("kind", [str, Path])

@@ -181,7 +181,9 @@ DOORS = {
         "xl": "engine methods",
         "public": "measuring prediction",
         "seeing": "evidence methods",
+        "used": "engine",
         "watch": "engine methods",
+        "wrapped": "engine",
     },
     "ops": {
         "__init__": "engine",

@@ -124,6 +124,10 @@ def _without_captions(record: JsonObject) -> None:
     record["captions"] = []
 
 
+def _shown_by_more(record: JsonObject) -> None:
+    record["shown"] = [["ground:snow"], []]
+
+
 def _of_another_picture(record: JsonObject) -> None:
     record["rows"][0]["image"] = 7
 
@@ -146,6 +150,7 @@ def _left_out(record: JsonObject) -> None:
         (_without_verifier, "attribution.json, settings: wanted a dict of verifier"),
         (_left_out, "attribution.json, settings, redraws_left_out: wanted list"),
         (_without_captions, "attribution.json, captions: wanted 1, one for each picture, got 0"),
+        (_shown_by_more, "attribution.json, shown: wanted 1, one for each picture, got 2"),
         (_of_another_picture, "attribution.json, rows: wanted a picture below 1, got 7"),
         (_twice, "attribution.json"),
     ],

@@ -116,6 +116,37 @@ def test_a_name_is_said_with_what_its_words_are_worth_and_not_as_the_prompt() ->
     assert first_words(example(named=NAMED)) == ["blue", "desert"]
 
 
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        (
+            {"probability": 0.7, "without": {"blue": 0.65, "desert": 0.65}},
+            ["Either word alone does nearly as well: 0.65 without “blue” and 0.65 without “desert”."],
+        ),
+        (
+            {"probability": 0.7, "without": {"blue": 0.5, "desert": 0.46}},
+            ["Not every word is needed: 0.50 without “blue” and 0.46 without “desert”."],
+        ),
+        (
+            {"without": {"blue": 0.03}, "untested": ["blue", "desert"]},
+            ["Measured: 0.03 without “blue”.", "The budget ended before it was tested whether “desert” is needed."],
+        ),
+        ({"without": {}}, ["The budget ended before it was tested whether “blue” and “desert” are needed."]),
+        (
+            {"untested": ["blue", "desert"]},
+            [
+                "Measured: 0.03 without “blue” and 0.45 without “desert”.",
+                "The budget ended before others were tried in the place of “blue” and “desert”.",
+            ],
+        ),
+        ({"tried": ["blue"], "words": ["blue"], "without": {}}, []),
+    ],
+)
+def test_a_word_is_said_to_be_needed_only_where_that_was_measured(measured: dict, said: list[str]) -> None:
+    named = Named({**NAMED, **measured})
+    assert verdict_of(example(named=named)).more[2:] == said
+
+
 def test_a_word_that_only_helps_to_draw_the_others_is_said_to_do_so() -> None:
     found = verdict_of(example(named=Named({**NAMED, "words": ["blue"]})))
     assert found.more[1:3] == [

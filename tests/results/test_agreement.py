@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -50,9 +51,14 @@ def edits(shown: list[str], noise: float = 0.05, missing: tuple[int, str] = (9, 
     return rows
 
 
+def own(shown: list[str]) -> list[list[str]]:
+    """Return the names of what pictures show already."""
+    return [[f"background:{value}", "object:fish"] for value in shown]
+
+
 def test_edits_of_pictures_that_show_different_values_are_the_audits_contrasts() -> None:
     shown = ["sea", "snow", "desert", "sea"]
-    found = agreement_of(edits(shown), range(4), TAXONOMY.concepts, audited())
+    found = agreement_of(edits(shown), range(4), own(shown), TAXONOMY.concepts, audited())
     assert {row.concept for row in found.rows} == {f"background:{value}" for value in VALUES}  # without the own object
     for row in found.rows:
         assert row.edited == pytest.approx(row.audited, abs=0.15) and row.own and not row.differ
@@ -62,7 +68,8 @@ def test_edits_of_pictures_that_show_different_values_are_the_audits_contrasts()
 
 
 def test_a_difference_is_shown_and_the_largest_comes_first() -> None:
-    found = agreement_of(edits(["sea", "snow", "grass"]), range(3), TAXONOMY.concepts, audited(desert=-2.5))
+    shown = ["sea", "snow", "grass"]
+    found = agreement_of(edits(shown), range(3), own(shown), TAXONOMY.concepts, audited(desert=-2.5))
     assert found.rows[0].concept == "background:desert" and found.rows[0].differ
     assert [row.concept for row in found.differ] == ["background:desert"]
     first, second = found.sentences
@@ -71,32 +78,60 @@ def test_a_difference_is_shown_and_the_largest_comes_first() -> None:
 
 
 def test_what_was_not_verified_or_only_screened_is_no_measurement() -> None:
-    rows = edits(["sea", "snow", "grass"], noise=0)
+    shown = ["sea", "snow", "grass"]
+    rows = edits(shown, noise=0)
     for row in rows:
         if row.concept == "background:night":
             row.effect, row.success = 99.0, None if row.image else 0.0
-    found = agreement_of(rows, range(3), TAXONOMY.concepts, audited())
+    found = agreement_of(rows, range(3), own(shown), TAXONOMY.concepts, audited())
     known = {row.concept: row for row in found.rows}
     assert "background:night" not in known and known["background:desert"].edited == pytest.approx(3.5)
+
+
+def test_a_value_that_was_left_out_is_not_the_pictures_own() -> None:
+    grass = own(["grass"])
+    rows = [row for row in edits(["grass"], noise=0) if row.concept != "background:sea"]
+    for shown in (grass, [[]]):  # the taxonomy may lack what the picture shows, or nobody knows it
+        found = agreement_of(rows, [0], shown, TAXONOMY.concepts, audited())
+        assert "background:sea" not in {row.concept for row in found.rows}
+        assert ("background:grass" in {row.concept for row in found.rows}) is bool(shown[0])
+    # Two values are missing, of which the caption says one.
     lone = edits(["sea", "snow"], noise=0, missing=(0, "desert"))
-    again = agreement_of(lone, range(2), TAXONOMY.concepts, audited())  # nobody knows which of two the first one shows
-    assert {row.concept: row.pictures for row in again.rows}["background:sea"] == 1
+    again = agreement_of(lone, range(2), own(["sea", "snow"]), TAXONOMY.concepts, audited())
+    assert {row.concept: row.pictures for row in again.rows}["background:sea"] == 2
+    face = dx.Taxonomy({"face": {"hair": ["blond", "brown"], "eyes": ["blue", "green"]}})
+    both = [Row(0, f"face:{word}", 1.0, 0.9, 1.1, 1.0, 1, 1.0, 0, 1, "") for word in ("brown", "green")]
+    names = ["face:blond", "face:blue"]
+    told = [audit_row(concept.name, 1.0) for concept in face.concepts]
+    assert {r.concept for r in agreement_of(both, [0], [names], face.concepts, told).rows} == {r.concept for r in both}
+
+
+@pytest.mark.parametrize("reason", ["", "budget_used_up", "captions_too_long", "captions_cannot_say"])
+def test_an_attribution_of_an_earlier_version_shows_what_it_lacks_unless_something_was_left_out(reason: str) -> None:
+    taxonomy, settings = dx.Taxonomy({"background": VALUES}), {reason: ["background:sea on picture 0"]}
+    rows = [row for row in edits(["sea"], noise=0) if not row.concept.startswith("object")]
+    mine = replace(attribution(), label="fish", taxonomy=taxonomy, rows=rows, settings=settings, shown=None)
+    audit: Any = SimpleNamespace(rows=audited(), findings=[])
+    assert ("background:sea" in {row.concept for row in mine.agreement(audit).rows}) is not bool(reason)
+    known = replace(mine, shown=[["background:sea"]])
+    assert "background:sea" in {row.concept for row in known.agreement(audit).rows}
 
 
 def test_one_picture_has_its_edits_errors_and_equal_pictures_are_one() -> None:
-    one = agreement_of(edits(["sea"]), [0], TAXONOMY.concepts, audited())
-    twice = agreement_of(edits(["sea", "sea"]), [0, 0], TAXONOMY.concepts, audited())
+    one = agreement_of(edits(["sea"]), [0], own(["sea"]), TAXONOMY.concepts, audited())
+    twice = agreement_of(edits(["sea", "sea"]), [0, 0], own(["sea", "sea"]), TAXONOMY.concepts, audited())
     assert [row.edited_high - row.edited_low for row in one.rows if row.concept != "background:sea"] == [
         pytest.approx(0.4)
     ] * 4
     assert twice.rows == one.rows
     endless = [replace(row, low=-math.inf, high=math.inf) for row in edits(["sea"])]
-    assert not agreement_of(endless, [0], TAXONOMY.concepts, audited(desert=9.0)).differ
+    assert not agreement_of(endless, [0], own(["sea"]), TAXONOMY.concepts, audited(desert=9.0)).differ
 
 
 def test_a_free_word_is_compared_with_its_absence() -> None:
     rows = [Row(i, "sunset", 2.0 + i / 10, 1.5, 2.5, 1.0, 1, 2.0, 0, 1, "") for i in range(3)]
-    (row,) = agreement_of(rows, range(3), dx.Taxonomy(["sunset"]).concepts, [audit_row("word:sunset", 2.1)]).rows
+    concepts = dx.Taxonomy(["sunset"]).concepts
+    (row,) = agreement_of(rows, range(3), [[]] * 3, concepts, [audit_row("word:sunset", 2.1)]).rows
     assert row.edited == pytest.approx(2.1) and row.audited == 2.1 and row.concept == "word:sunset"
 
 

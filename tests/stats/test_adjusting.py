@@ -51,14 +51,19 @@ def errors_and_coverage(adjust: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[
     return float(np.sqrt(np.mean(squares))), float(np.mean(inside)), float(np.median(halves))
 
 
-def test_a_picture_is_predicted_from_all_others_as_if_it_were_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wide", [4, 0])
+def test_a_picture_is_predicted_from_all_others_as_if_it_were_not_there(
+    wide: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(adjusting, "_RIDGES", np.array([2.0]))
+    monkeypatch.setattr(adjusting, "_WIDE", wide)  # 0: a kernel of pictures by pictures
     rng, levels = np.random.default_rng(0), (3, 4, 2)
     design = np.stack([rng.integers(0, count, 40) for count in levels], 1)
     design[3, 1] = -1
     outcomes = rng.standard_normal((40, 2)) + 4.0 * ((design[:, 0] == 1) & (design[:, 1] == 2))[:, None]
     found = pairs_of_values(design, levels, 3, outcomes)
-    alike = [adjusting._alike(design[:, column], count, None) for column, count in enumerate(levels)]
+    single = [adjusting._features(design[:, column], count, None) for column, count in enumerate(levels)]
+    alike = [one @ one.T for one in single]
     kernel = alike[0] * alike[1] + alike[0] * alike[2] + alike[1] * alike[2]
     x = columns(design, levels)
     for picture in range(40):

@@ -1,5 +1,7 @@
 """The tiny world's taxonomy and wording: what captions say, and how a change of one attribute is said."""
 
+from typing import Any
+
 import pytest
 
 from diffexplain_fast.tinyworld.grammar import VOCABULARY as HARDER
@@ -51,6 +53,37 @@ def test_what_is_absent_has_no_region() -> None:
     wording = WorldWording(HARDER)
     assert wording.region("desert", "background") == "desert" and wording.region("kite", "companion") == "a kite"
     assert wording.region(NOTHING, "companion") is None and wording.region(USUAL, "size") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "disputed"),
+    [
+        ("a red blue fish", {"colour": ["red", "blue"]}),
+        ("A striped, plain boat.", {"texture": ["striped", "plain"]}),
+        ("a red fish and a blue boat", {"colour": ["red", "blue"], "object": ["fish", "boat"]}),
+        ("a warm blue fish", {"colour": ["warm", "blue"]}),
+        ("a small nothing on sea with nothing", {"object": ["nothing", "small"]}),
+        ("nothing on sea with kite with nothing", {"companion": ["kite", "nothing"]}),
+        ("a red red fish", {}),
+        ("a warm red thing on day sea with nothing", {}),
+        ("a picture of nothing on sea with kite", {}),
+    ],
+)
+def test_words_that_cannot_be_true_at_once_are_disputed_and_the_last_one_counts(text: str, disputed: Any) -> None:
+    wording = WorldWording(HARDER)
+    assert wording.disputed(text) == disputed
+    assert all(wording.said(text)[name] == words[-1] for name, words in disputed.items() if words[0] != NOTHING)
+    if disputed and "and" not in text and "," not in text:
+        with pytest.raises(ValueError, match=f"^taxonomy: wanted phrases that say one .*{text}"):
+            wording.parts(text)
+    else:
+        wording.parts(text)
+
+
+def test_a_group_word_beside_a_value_of_it_leaves_the_value() -> None:
+    wording = WorldWording(HARDER)
+    for text in ("a warm red fish", "a red warm fish"):
+        assert wording.said(text)["colour"] == "red" and wording.parts(text) == {"colour": "red", "object": "fish"}
 
 
 def test_capitals_and_punctuation_of_a_caption_and_of_words_do_not_count() -> None:

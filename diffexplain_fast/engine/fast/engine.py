@@ -243,7 +243,8 @@ class FastEngine:
             self._first_call.prepare(job, self._modules, *tensors)
         runner = self._around(Eager(job), job, tensors) if repeated else self._runner(job, tensors)
         assert self._watch is not None
-        return sample_images(runner, partial(self._again, job), self._watch, *tensors, trained.every, job.outside)
+        own = bool(self.denoiser.reason)
+        return sample_images(runner, partial(self._again, job), self._watch, *tensors, trained.every, job.outside, own)
 
     @without_autocast
     @torch.no_grad()
@@ -271,9 +272,8 @@ class FastEngine:
 
     def _again(self, job: Job, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Runner:
         """Return a runner that repeats a call, for a second backward."""
-        tensors = start, text, shifts
         with determinism(self._deterministic):
-            return self._around(repeating_runner(self._graphs, job, tensors), job, tensors)
+            return self._around(repeating_runner(self._graphs, job, (start, text, shifts)), job, (start, text, shifts))
 
     def _around(self, runner: Runner, job: Job, tensors: CallTensors) -> Runner:
         """Return a runner inside the runners of the options: a retry, determinism or cuDNN's search."""

@@ -11,6 +11,7 @@ from diffexplain_fast.engine.checkpointing import EDITED, apart_from_checkpoint
 from diffexplain_fast.engine.fast.outside import Outside
 from diffexplain_fast.engine.fast.runner import Runner
 from diffexplain_fast.models.frozen import check_thawed, has_gradient, unhooked
+from diffexplain_fast.models.used import Used
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
@@ -28,6 +29,7 @@ def sample_images(
     shifts: Sequence[Tensor],
     weights: Sequence[Tensor] = (),
     outside: Outside | None = None,
+    own: bool = False,
 ) -> Tensor:
     """Run a call, and return images [B, 3, H, W] with one autograd node before them.
 
@@ -41,11 +43,12 @@ def sample_images(
         start: this, ``text`` and ``shifts`` are those of ``Trajectory.forward``.
         weights: parameters of the models that get a gradient; the runner reads them in the models.
         outside: finds more tensors that get a gradient while the runner runs the call; None where there are none.
+        own: whether the user's own UNet runs, which reads the caller's text and shifts themselves; see ``watch``.
     """
     with torch.no_grad(), apart_from_checkpoint():
         images = runner.forward(start, text, shifts)
     weights = [*weights, *(() if outside is None else outside.settled())]
-    call = _Call(runner, again, watch, images)
+    call = _Call(runner, again, Used(watch, [*weights, *((*text, *shifts) if own else ())]), images)
     return _Sampled.apply(call, (len(text), len(weights)), start, *text, *shifts, *weights)
 
 
@@ -54,7 +57,7 @@ class _Call(NamedTuple):
 
     runner: Runner
     again: Again
-    watch: Watch
+    used: Used
     images: Tensor
 
 
@@ -67,7 +70,7 @@ class _Sampled(TensorFunction):
         start: Tensor,
         *inputs: Tensor,
     ) -> Tensor:
-        ctx.runner, ctx.again, ctx.watch, ctx.text = call.runner, call.again, call.watch, counts[0]
+        ctx.runner, ctx.again, ctx.used, ctx.text = call.runner, call.again, call.used, counts[0]
         ctx.first_weight = 1 + len(inputs) - counts[1]
         # Autograd returns saved weights as other objects than those in the models.
         ctx.weights = inputs[ctx.first_weight - 1 :]
@@ -81,7 +84,7 @@ class _Sampled(TensorFunction):
     @without_autocast
     def backward(ctx: Context, saved: tuple[Tensor, ...], dimages: Tensor) -> tuple[Tensor | None, ...]:
         runner, ctx.runner = ctx.runner, None
-        if ctx.watch.touched() or not all(map(has_gradient, ctx.weights)):
+        if ctx.used.edited() or not all(map(has_gradient, ctx.weights)):
             raise RuntimeError(EDITED)
         check_thawed(ctx.weights)
         with apart_from_checkpoint(), unhooked(ctx.weights):

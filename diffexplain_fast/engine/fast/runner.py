@@ -64,11 +64,11 @@ class OwnModules:
     def forward(self, start: Tensor, text: Sequence[Tensor], shifts: Sequence[Tensor]) -> Tensor:
         """Return images; see ``Runner``."""
         images = self._runner.forward(start, text, shifts)
-        self._watch.ran()
+        self._watch.ran(again=True)
         return images
 
     def backward(self, dimages: Tensor) -> list[Tensor | None]:
         """Return gradients; see ``Runner``."""
         grads = self._runner.backward(dimages)
-        self._watch.ran()
+        self._watch.ran(again=True)
         return grads

@@ -135,12 +135,12 @@ class _Replayed(torch.autograd.Function):
     @staticmethod
     @first_order("a recorded function")
     def backward(ctx: Context, saved: tuple[Tensor, ...], *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.watch.edited_in_backward():
+            raise RuntimeError("a module was edited between the recorded call and its backward; call it again")
         if not ctx.use.done:
             ctx.use.done = True
             return None, None, None, *ctx.recording.backward(cotangents)
         # The recording may hold another call by now, so a second backward runs the function itself once more.
-        if ctx.watch.touched():
-            raise RuntimeError("a module was edited between the recorded call and its second backward; call it again")
         wanted = ctx.needs_input_grad[3:]
         inputs = [tensor.detach().requires_grad_(want) for tensor, want in zip(saved, wanted, strict=True)]
         with torch.enable_grad():

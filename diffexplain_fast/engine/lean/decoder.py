@@ -8,7 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.lean.banded import Stage
 from diffexplain_fast.engine.lean.levels import Level, run
-from diffexplain_fast.engine.lean.reading import check_plain, conv, known, linear, norm, silu
+from diffexplain_fast.engine.lean.reading import check_plain, conv, known, linear, norm, silu, unwrapped
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.taken import UnsupportedModelError, every_module_taken
 from diffexplain_fast.engine.lean.transformer import Attention
@@ -28,7 +28,7 @@ class LeanDecoder:
     """A frozen AutoencoderKL decoder, which is a ``Decoder``.
 
     Args:
-        vae: diffusers AutoencoderKL; its parameters are shared as ``LeanUNet`` shares them.
+        vae: diffusers AutoencoderKL, also in PEFT's wrapper; its parameters are shared as ``LeanUNet`` shares them.
         impl: "auto" or "reference", for every op.
 
     Raises:
@@ -38,6 +38,7 @@ class LeanDecoder:
     levels, reason = ("keep", "slim", "apart", "block", "bands"), ""
 
     def __init__(self, vae: "AutoencoderKL", impl: str = "auto") -> None:
+        vae = unwrapped(vae)
         known(vae, "AutoencoderKL")
         check_plain(vae, {"act_fn": "silu"})
         if getattr(vae, "use_tiling", False) or getattr(vae, "use_slicing", False):

@@ -1,7 +1,7 @@
 """Reading the weights of the user's modules, sharing them wherever their layout allows."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,13 @@ from diffexplain_fast.engine.lean.adapters import (
 )
 from diffexplain_fast.engine.lean.taken import UnsupportedModelError, take, take_whole
 from diffexplain_fast.models.watch import foreign, global_hooks, has_hooks, replaced_method
+from diffexplain_fast.models.wrapped import wrapped
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 
+_Module = TypeVar("_Module", bound=nn.Module)
 _PRODUCTS = (nn.Linear.forward, nn.Conv2d.forward)
 """What the thin layers of a LoRA compute, so that their product can be added to a weight."""
 
@@ -47,6 +49,22 @@ def known(module: object, *names: str) -> None:
     if by := foreign(forward, ("diffusers", "torch")):
         raise UnsupportedModelError(f"{kind.__name__} computes by {by}")
     take(module)
+
+
+def unwrapped(model: _Module) -> _Module:
+    """Return the model inside of PEFT's wrappers, or the model itself if it has none.
+
+    Raises:
+        UnsupportedModelError: a wrapper does more than to hand calls on; names why.
+    """
+    *wrappers, inner = wrapped(model)
+    for wrapper in wrappers:
+        kind = type(wrapper)
+        if by := foreign(kind.forward, ("peft", "torch")):
+            raise UnsupportedModelError(f"{kind.__name__} computes by {by}")
+        if has_hooks(wrapper) or "forward" in vars(wrapper):
+            raise UnsupportedModelError(f"a hook or another forward on {kind.__name__}")
+    return cast(_Module, inner)
 
 
 def check_plain(model: nn.Module, plain: Mapping[str, object]) -> None:

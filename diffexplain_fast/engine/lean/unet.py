@@ -11,7 +11,7 @@ from diffexplain_fast.engine.lean.adapters import matrices
 from diffexplain_fast.engine.lean.levels import Level, run
 from diffexplain_fast.engine.lean.owed import Owed, joined, left_out
 from diffexplain_fast.engine.lean.protocols import TextKeys, flat_list, pairs_of
-from diffexplain_fast.engine.lean.reading import check_plain, conv, known, norm, silu
+from diffexplain_fast.engine.lean.reading import check_plain, conv, known, norm, silu, unwrapped
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.savings import SAVINGS
 from diffexplain_fast.engine.lean.taken import UnsupportedModelError, every_module_taken, take_whole
@@ -64,8 +64,8 @@ class LeanUNet:
     """A frozen UNet2DConditionModel, which is a ``Denoiser``; it never keeps the input of a convolution.
 
     Args:
-        unet: diffusers UNet2DConditionModel; its parameters are shared, except convolutions that are not
-            channels-last (copied) and upsampling convolutions (packed).
+        unet: diffusers UNet2DConditionModel, also in PEFT's wrapper; its parameters are shared, except convolutions
+            that are not channels-last (copied) and upsampling convolutions (packed).
         impl: "auto" or "reference", for every op.
         savings: names from ``SAVINGS``.
 
@@ -76,7 +76,7 @@ class LeanUNet:
     levels, reason = (*_KEPT, *_AGAIN), ""
 
     def __init__(self, unet: Any, impl: str = "auto", savings: Collection[str] = SAVINGS) -> None:
-        self._savings = savings
+        self._savings, unet = savings, unwrapped(unet)
         with every_module_taken(unet):
             known(unet, "UNet2DConditionModel")
             check_plain(unet, _PLAIN)

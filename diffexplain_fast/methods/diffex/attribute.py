@@ -10,6 +10,7 @@ from torch import Tensor
 from diffexplain_fast.editing.pictures import as_image
 from diffexplain_fast.methods.diffex.flips import counterfactual_of
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs, interactions_of
+from diffexplain_fast.methods.diffex.scene import shows
 from diffexplain_fast.methods.diffex.screening import expected_rows, finalists
 from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
 from diffexplain_fast.methods.diffex.telling import Telling
@@ -31,6 +32,7 @@ class Findings(NamedTuple):
     errors: dict[str, list[float]]
     found: dict[int, list[Edit]]
     recognised: list[int]
+    shown: list[list[str]]
     work: list[Work]
 
 
@@ -84,7 +86,8 @@ def attribute(
     lab.jobs.warn()
     recognised = [i for i, one in enumerate(work) if bool(lab.answers.ask(one.scene.pixels).hit[0])]
     found = {i: _edits(one, i in recognised) for i, one in enumerate(work)}
-    return Findings(rows, effects, interactions, flips, placebos, errors, found, recognised, work)
+    shown = [[c.name for c in taxonomy.concepts if shows(one.scene, c, lab.drawing.wording)] for one in work]
+    return Findings(rows, effects, interactions, flips, placebos, errors, found, recognised, shown, work)
 
 
 def _rows(work: Sequence[Work]) -> list[Row]:

@@ -1,6 +1,6 @@
 """The caption of a picture that nobody has described: written by a captioner, or chosen word by word."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -8,6 +8,7 @@ from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.evidence.shipped import Shipped, Wording
 from diffexplain_fast.methods.diffex.errors_of_denoiser import denoiser_errors
 from diffexplain_fast.methods.diffex.eyes import Values
+from diffexplain_fast.methods.diffex.jobs import warn_of
 
 _ROUNDS = 2
 
@@ -30,6 +31,16 @@ def source_captions(
     if shipped.captioner is not None:
         return [wording.changed(text, {}) for text in shipped.captioner.write(pixels)]
     return [_chosen(shipped, models, wording, values, one[None]) for one in pixels]
+
+
+def warn_of_disputed(captions: Sequence[str], wording: Wording) -> None:
+    """Warn of captions that say of a picture what cannot be true at once, as of two things of one category."""
+    said = [
+        f"{' and '.join(words)} for picture {i}"
+        for i, caption in enumerate(captions)
+        for words in wording.disputed(caption).values()
+    ]
+    warn_of(said, "captions that say one value of each category", "{}, of which the last word counts")
 
 
 def _chosen(shipped: Shipped, models: LatentModels, wording: Wording, values: Values, pixels: Tensor) -> str:

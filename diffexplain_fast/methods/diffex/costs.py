@@ -18,9 +18,9 @@ def rows_of_try(drawing: Drawing, eye: Eye, scene: Scene, jobs: Sequence[Job], a
 
     What is behind a thing that is moved, or put before a new background, is a drawing too.
     """
-    things, models = len(drawing.taken_out(scene, jobs)), drawing.models
-    behind = things * _edits(models, [kinds.GUIDED]) + (_before(models, [kinds.GUIDED]) if things else 0)
-    return _rows(models, [drawing.editor(job, attempt) for job in jobs]) + behind + eye.rows(len(jobs))
+    models, behind = drawing.models, [kinds.behind_of(part) for part in drawing.taken_out(scene, jobs)]
+    behind_rows = sum(_edits(models, [editor]) for editor in behind) + _before(models, behind)
+    return _rows(models, [drawing.editor(job, attempt) for job in jobs]) + behind_rows + eye.rows(len(jobs))
 
 
 def rows_of_screening(drawing: Drawing, jobs: Sequence[Job], at_once: int) -> int:

@@ -99,16 +99,17 @@ class Drawing:
         """Return the picture [B, 3, H, W] as the autoencoder gives it inside of masks, and as it is outside."""
         return pasted(scene.pixels, scene.decoded.clamp(0, 1).expand(len(masks), -1, -1, -1), masks, grow=0)
 
-    def _without(self, scene: Scene, part: str, jobs: Sequence[Job], edited: Tensor) -> Tensor:
-        """Return the scene [3, H, W] without a thing: the picture of the job that takes it away, or one of its own."""
+    def _without(self, scene: Scene, part: str) -> Tensor:
+        """Return the scene [3, H, W] without a thing, drawn once and by itself.
+
+        The picture of a job that takes the thing away may have failed, and whether there is such a job is chance.
+        """
         job = Job((), {part: ""}, self.wording.without(scene.caption, part))
-        drawn = next(
-            (edited[i] for i, other in enumerate(jobs) if other.caption == job.caption), scene.behind.get(part)
-        )
-        if drawn is None:
-            latents = self._editors.edited(scene, [job], kinds.GUIDED, self._seed * 1000)
-            drawn = scene.behind[part] = self.models.decode(latents)[0].clamp(0, 1)
-        return pasted(scene.decoded.clamp(0, 1), drawn[None], self.regions.drawn(scene, [job]), grow=0)[0]
+        if part not in scene.behind:
+            latents = self._editors.edited(scene, [job], kinds.behind_of(part), self._seed * 1000)
+            scene.behind[part] = self.models.decode(latents)[0].clamp(0, 1)
+        behind = scene.behind[part][None]
+        return pasted(scene.decoded.clamp(0, 1), behind, self.regions.drawn(scene, [job]), grow=0)[0]
 
     def _pasted(self, scene: Scene, edited: Tensor, masks: Tensor, editors: list[str]) -> Pictures:
         return Pictures(pasted(scene.pixels, edited, masks, grow=0), self.baseline(scene, masks), editors, masks)

@@ -94,6 +94,11 @@ def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regio
     return found if with_regions or found != INPAINT else (SWAP, SWAP, STRONGER)[attempt]
 
 
+def behind_of(part: str) -> str:
+    """Return the editor that draws a picture without the thing of a category: that of the first try of its kind."""
+    return kind_of(part).tries[0]
+
+
 def place_of(categories: Iterable[str]) -> str:
     """Return where categories act, as a name: the same one for all that act on the same things; "" for everywhere."""
     kinds = [kind_of(category) for category in categories]

@@ -46,6 +46,10 @@ class MixedWording:
         """Return what a caption says: slot to word."""
         return {**self._others.said(text), **self._own.said(self._parted(text)[0])}
 
+    def disputed(self, text: str) -> dict[str, list[str]]:
+        """Return the slots of which a caption says what cannot be true at once, with its words for each."""
+        return self._own.disputed(self._parted(text)[0])
+
     def changed(self, text: str, changes: Mapping[str, str]) -> str:
         """Return a caption with other words of some slots."""
         own, kept = self._parted(text)

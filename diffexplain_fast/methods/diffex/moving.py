@@ -22,8 +22,8 @@ _CLEAR = 0.25
 """Difference to what is behind it of a pixel that clearly is part of a thing, of 0 to 1."""
 FEWEST = 4
 """Pixels of a region in which there is a thing to be moved."""
-Without = Callable[[Scene, str, Sequence[Job], Tensor], Tensor]
-"""A scene, one of its categories, and jobs with their pictures, to the scene [3, H, W] without that thing."""
+Without = Callable[[Scene, str], Tensor]
+"""A scene and one of its categories to the scene [3, H, W] without that thing."""
 
 
 class Moving:
@@ -64,11 +64,11 @@ class Moving:
             picture, region = scene.decoded[0].clamp(0, 1), self._regions.of(scene, part)[0]
             old, new, behind = region, self._regions.seen(scene, part, edited[i : i + 1])[0], None
             if _resizes(job) and int(new.sum()) < FEWEST <= int(old.sum()):
-                behind = self._without(scene, part, jobs, edited)
+                behind = self._without(scene, part)
                 old, new = (masks[i] & (difference(one, behind) > _CLEAR) for one in (picture, edited[i]))
             changed = _changed(job, old, new)
             if changed is not None:
-                behind = self._without(scene, part, jobs, edited) if behind is None else behind
+                behind = self._without(scene, part) if behind is None else behind
                 thing = layer_of(picture, behind, region)
                 there = changed(thing)
                 found[i], masks[i] = there.over(behind).clamp(0, 1), thing.mask() | there.mask()

@@ -19,7 +19,7 @@ from diffexplain_fast.runs.shared_units import SharedUnits
 from diffexplain_fast.storage import parse_json
 from diffexplain_fast.targets import Target
 
-_FORMAT, _ANSWERS = 5, "answers"
+_FORMAT, _ANSWERS = 6, "answers"
 """The format says too what a step of a given key is: it is raised where the same key comes to mean something else."""
 
 

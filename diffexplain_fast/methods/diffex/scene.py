@@ -1,5 +1,6 @@
 """One picture that is edited: its pixels, caption and latent, and what is changed in it at once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -85,22 +86,37 @@ def same_word(one: str | None, other: str | None) -> bool:
     return one == other or (one is not None and other is not None and one.casefold() == other.casefold())
 
 
-def job_of(scene: Scene, concepts: tuple[Concept, ...], wording: Wording) -> Job | None:
-    """Return the job of showing concepts, None where the caption says one already or cannot say them together.
+def shows(scene: Scene, concept: Concept, wording: Wording) -> bool:
+    """Return whether the caption of a scene says all of a concept already."""
+    return not _new(scene, said_by(concept, wording))
 
-    Of a phrase only those words are a change that the caption does not say.
+
+def job_of(scene: Scene, concepts: tuple[Concept, ...], wording: Wording) -> Job | None:
+    """Return the job of showing concepts, None where the caption says one already or cannot say them.
+
+    Of a phrase only those words are a change that the caption does not say. It has to be able to say each of them
+    beside the others: the colour of a thing is said where the same phrase brings the thing, and never of an empty
+    place. So what an edit is called is what it is asked for.
     """
-    said, now = [said_by(concept, wording) for concept in concepts], wording.changed(scene.caption, {})
+    said = [said_by(concept, wording) for concept in concepts]
     if len({slot for one in said for slot in one}) < sum(map(len, said)):
         return None
     changes: dict[str, str] = {}
     for one in said:
-        new = {
-            slot: word
-            for slot, word in one.items()
-            if not same_word(scene.said.get(slot), word) and wording.changed(scene.caption, {slot: word}) != now
-        }
-        if not new:
+        new = _new(scene, one)
+        if not new or not _says_each(scene.caption, new, wording):
             return None
         changes |= new
     return Job(concepts, changes, wording.changed(scene.caption, changes))
+
+
+def _new(scene: Scene, said: Mapping[str, str]) -> dict[str, str]:
+    """Return what of a concept the caption of a scene does not say."""
+    return {slot: word for slot, word in said.items() if not same_word(scene.said.get(slot), word)}
+
+
+def _says_each(caption: str, changes: Mapping[str, str], wording: Wording) -> bool:
+    """Return whether each change makes a difference to a caption that has all the others."""
+    whole = wording.changed(caption, changes)
+    rests = ({other: word for other, word in changes.items() if other != slot} for slot in changes)
+    return all(wording.changed(caption, rest) != whole for rest in rests)

@@ -14,7 +14,7 @@ from diffexplain_fast.evidence.shipped import Shipped, Wording, shipped_with
 from diffexplain_fast.given_files import given_path
 from diffexplain_fast.methods.diffex.answers import Answers
 from diffexplain_fast.methods.diffex.budget import Budget
-from diffexplain_fast.methods.diffex.captions import source_captions
+from diffexplain_fast.methods.diffex.captions import source_captions, warn_of_disputed
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.eyes import eye_for, values_of
 from diffexplain_fast.methods.diffex.jobs import Jobs
@@ -95,7 +95,8 @@ def set_up(
 
     Raises:
         TypeError: a taxonomy or budget of another kind.
-        ValueError: no taxonomy where none ships, or an editor that needs regions where no segmenter ships.
+        ValueError: no taxonomy where none ships, a phrase in it that contradicts itself, or an editor that needs
+            regions where no segmenter ships.
     """
     shipped, models = shipped_with(pipeline), LatentModels(pipeline, one_shape=False, calls=calls)
     budget, taxonomy = Budget.of(models, wishes.budget), _chosen(wishes.taxonomy, shipped)
@@ -107,6 +108,7 @@ def set_up(
     settings: JsonObject = {"taxonomy": taxonomy.to_json(), "seed": seed}
     notes = _notes(Asked(pipeline, classifier, target), pixels, settings, wishes, budget)
     captions = wishes.captions or _captions(notes, lambda: source_captions(shipped, models, wording, values, pixels))
+    warn_of_disputed(wishes.captions or (), wording)
     eye, jobs = eye_for(shipped, models, wording, values), Jobs(wording, pipeline.fits)
     drawing = Drawing(models, shipped, wording, wishes.editor, seed)
     lab = Lab(drawing, eye, Answers(classifier, target), budget, notes, jobs)

@@ -65,7 +65,7 @@ class Standing:
             parts = self.parts(scene, job)
             for part in reversed(parts):
                 if part not in layers:
-                    behind = self._without(scene, part, jobs, edited)
+                    behind = self._without(scene, part)
                     region = self._regions.of(scene, part)[0]
                     layers[part] = _whole(layer_of(scene.decoded[0].clamp(0, 1), behind, region), behind, region)
                 found[i] = layers[part].over(found[i]).clamp(0, 1)

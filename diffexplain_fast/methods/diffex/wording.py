@@ -48,6 +48,10 @@ class PlainWording:
         """Return the word of each slot that a caption says; of several that before its node's name, or the longest."""
         return {slot: place.word for slot, place in self._places(text).items()}
 
+    def disputed(self, text: str) -> dict[str, list[str]]:
+        """Return {}: words of any language may stand together."""
+        return {}
+
     def changed(self, text: str, changes: Mapping[str, str]) -> str:
         """Return a caption in which a new word replaces the one that is said, or follows at the end.
 

@@ -103,7 +103,7 @@ def _with_a_second_word(
 ) -> list[Start]:
     """Screen the best start with every other word after it: what one word leaves to chance, a second can settle."""
     first = finalists[0].name
-    texts = [f"{first} {word}" for word in words if word not in first.split()]
+    texts = [f"{first} {word}" for word in words if word.casefold() not in first.casefold().split()]
     texts = [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
     if not texts:
         return finalists

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.evaluation import evaluate
 from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
@@ -12,6 +13,8 @@ from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import Callback, label_of, name_result, optimised
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
+from diffexplain_fast.methods.diffexplainer.vocabulary import check_given
+from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.explanation import Explanation, Word
 from diffexplain_fast.results.truth import checked_truth
@@ -22,6 +25,19 @@ from diffexplain_fast.targets.outputs import SOFTMAX
 
 _NEAREST = 5
 """Vocabulary words reported for each soft token."""
+
+
+def check_prompt(pipeline: Pipeline, options: Options) -> None:
+    """Refuse a prompt that is too long, and words of the caller that cannot be said, before any work.
+
+    Raises:
+        ValueError: prefix and soft tokens do not fit into the context; see ``check_given`` for candidates and start.
+    """
+    words = len(pipeline.token_embeddings(options.prefix)) if options.prefix else 0
+    if words + options.n_tokens > pipeline.max_tokens:
+        wanted = f"at most {pipeline.max_tokens} tokens, prefix and n_tokens together"
+        raise wrong_value("prompt", wanted, f"{words} + {options.n_tokens}")
+    check_given(pipeline, options)
 
 
 def explain_target(
@@ -44,7 +60,7 @@ def explain_target(
         The explanation.
 
     Raises:
-        ValueError: a start or a checkpoint that does not fit the problem.
+        ValueError: a start, a candidate or a checkpoint that does not fit the problem.
         NonFiniteError: NaN or infinity in a loss, a picture or a score.
         StorageError: a checkpoint that cannot be written.
     """
@@ -56,7 +72,8 @@ def explain_target(
         checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER, asked)
     state = optimised(problem, options, checkpoints, callback)
     name_result(problem, options, state, checkpoints, callback)
-    class_prompt = None if label is None else " ".join(part for part in (options.prefix, label) if part)
+    can_be_drawn = label is not None and problem.pipeline.knows(label)
+    class_prompt = " ".join(part for part in (options.prefix, label) if part) if can_be_drawn else None
     used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
     counts = (options.n_score, min(options.n_score, used), options.n_images)
     found = evaluate(problem, state.best, class_prompt, *counts, counter(callback, "evaluate"))

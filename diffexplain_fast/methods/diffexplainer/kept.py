@@ -35,8 +35,8 @@ class Kept:
 
     @property
     def words(self) -> int:
-        """Texts that were screened."""
-        return sum(len(scores) for key, scores in self.scores.items() if json.loads(key)[0] == SCREEN)
+        """Texts that were screened, also those that an interrupted run had screened and whose scores were read."""
+        return sum(len(self.scores[key]) for key in self.counted if json.loads(key)[0] == SCREEN)
 
     def scored(self, what: Sequence[object], count: int, score: Callable[[], Tensor]) -> list[float]:
         """Return ``count`` scores, computed if they are not there; never kept if one is NaN or infinite.

@@ -14,11 +14,11 @@ from diffexplain_fast.methods.diffexplainer.dictionary import score_of
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.proposals import proposed_words
-from diffexplain_fast.methods.diffexplainer.replacing import AS_WELL, Words, best_in_company, replaceable
+from diffexplain_fast.methods.diffexplainer.replacing import Words, best_in_company, replaceable
 from diffexplain_fast.methods.diffexplainer.screening import Start, look_again, soft_from_text
 from diffexplain_fast.methods.diffexplainer.telling import telling_words
 from diffexplain_fast.methods.diffexplainer.texts import HOPE, PROPOSED, tried, with_more
-from diffexplain_fast.results.named import Named
+from diffexplain_fast.results.named import AS_WELL, Named
 
 _LEAST = 0.5
 """Mean probability of the class below which words name nothing."""
@@ -64,7 +64,9 @@ def name_found(
     if best is not None and is_name:
         said, best = best_in_company(problem, options, texts, least, kept)
         said, best, without = _needed(problem, options, said, best, least, kept)
-    spare = replaceable(problem, options, said, best, without, kept) if best is not None and len(without) > 1 else ()
+    spare, asked = list[str](), list[str]()
+    if best is not None and len(without) > 1:
+        spare, asked = replaceable(problem, options, said, best, without, kept)
     named = Named(
         words=[word for word in said if word not in spare] if is_name else [],
         probability=0.0 if best is None else score_of(best),
@@ -75,6 +77,8 @@ def name_found(
         shown=words,
         rows=problem.cost.rows - rows,
     )
+    if is_name and len(said) > 1 and len(asked) < len(said):
+        named["untested"] = [word for word in said if word not in asked]
     rest = [start for start in starts if best is None or start.name != best.name]
     return named, [*([] if best is None else [best]), *rest]
 

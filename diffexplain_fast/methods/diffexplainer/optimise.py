@@ -97,6 +97,7 @@ def _step(problem: Problem, options: Options, state: State) -> None:
     if not satisfied:
         state.soft, state.adam = descend(options, state, gradient, problem.longest_embedding)
     state.streak = state.streak + 1 if satisfied else 0
+    state.convinced += satisfied
     state.step += 1
     logit = scores.logit.mean().item()
     state.history.append(Iteration(number, value, logit, norm, time.perf_counter() - began))

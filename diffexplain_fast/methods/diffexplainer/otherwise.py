@@ -53,12 +53,14 @@ def explain_otherwise(
         found = explain_target(other, options, folder, callback, asked)
         said, spent = soft_of_name_or_prompt(problem, found), spent_by((*there, found))
         after = problem.after([said], spent)
-        if not after.cost.is_at_limit and any(is_shown(after, one.images) for one in there):
+        again = not after.cost.is_at_limit and any(is_shown(after, one.images) for one in there)
+        _add_cost(found, after.cost.record())  # before anything else takes time
+        if again:
             folder = None if folder is None else folder.with_name(f"{folder.name}-again")
             more: Spent = found.settings["found"]["cost"]
-            found = explain_target(problem.after([*before, said], spent), options, folder, callback, asked)
+            earlier = spent_by((*there, found))
+            found = explain_target(problem.after([*before, said], earlier), options, folder, callback, asked)
             _add_cost(found, more)
-        _add_cost(found, after.cost.record())
         first.others.append(found)
 
 

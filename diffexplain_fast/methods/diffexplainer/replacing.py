@@ -16,15 +16,10 @@ from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, beats, soft_from_text
 from diffexplain_fast.methods.diffexplainer.vocabulary import fits
+from diffexplain_fast.results.named import AS_WELL
 
 Words = tuple[str, ...]
 """Words of one text; an entry of a vocabulary may hold a space."""
-AS_WELL = 2 / 3
-"""Share of a mean probability from which another text convinces as well. It is above one half, because what a text does
-not ask for may be there by chance in half of its pictures, and below one, because a generator does not obey each word
-each time, and because a prompt that was optimised for a class also avoids what other classes look for."""
-
-
 _PLACE = ""
 """Stands for a label."""
 
@@ -59,8 +54,10 @@ def best_in_company(
 
 def replaceable(
     problem: Problem, options: Options, words: Words, text: Start, without: dict[str, Start], kept: Kept
-) -> list[str]:
-    """Return words in whose place nothing, or labels of other classes, serve as well; one word is always left.
+) -> tuple[list[str], list[str]]:
+    """Return words in whose place nothing, or labels of other classes, serve as well, and the words that were asked.
+
+    One word is always left, and words are missing among those that were asked where the budget ended before.
 
     Labels stand for things that a generator can draw, and the class does not answer to them, because they are others.
     A word is replaceable only if what serves in its place beats, by more than chance, the text without each word that
@@ -77,10 +74,13 @@ def replaceable(
     Raises:
         NonFiniteError: a score is NaN or infinite.
     """
-    found = list[str]()
+    found, asked = list[str](), list[str]()
     for word in sorted(without, key=lambda word: -score_of(without[word])):
-        if len(found) == len(words) - 1 or problem.cost.leaves_out(NAMING):
+        if len(found) == len(words) - 1:
+            return found, [*words]
+        if problem.cost.leaves_out(NAMING):
             break
+        asked.append(word)
         left = [without[other] for other in without if other not in (word, *found)]
 
         def serves(other: Start, left: list[Start] = left) -> bool:
@@ -92,7 +92,7 @@ def replaceable(
             if other is None or not serves(other):
                 continue
         found.append(word)
-    return found
+    return found, asked
 
 
 def _with_labels(problem: Problem, options: Options, words: Words, word: str, what: str, kept: Kept) -> Start | None:
@@ -108,11 +108,23 @@ def _with_labels(problem: Problem, options: Options, words: Words, word: str, wh
 
 def _texts(problem: Problem, options: Options, words: Words, word: str) -> list[str]:
     """Return texts with a label of another class in the place of a word, at most one for each picture."""
-    labels = enumerate(problem.classifier.labels or ())
-    others = [label for i, label in labels if i != problem.label and label not in words]
+    others = _labels_beside(problem, words)
     spread = others[:: max(1, len(others) // options.n_validation)][: options.n_validation]
     texts = [" ".join(label if one == word else one for one in words) for label in spread]
     return [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
+
+
+def _labels_beside(problem: Problem, words: Words) -> list[str]:
+    """Return labels that say neither a word of these nor the name of the class, in any spelling of the same tokens."""
+    ids, labels = problem.pipeline.token_ids, [*(problem.classifier.labels or ())]
+    own = [ids(label) for label in labels[problem.label : problem.label + 1]] if problem.label is not None else []
+    said = [ids(word) for word in words if word != _PLACE]
+    tokens = [(label, ids(label)) for i, label in enumerate(labels) if i != problem.label]
+    return [label for label, all_ in tokens if all_ not in own and not any(_is_within(part, all_) for part in said)]
+
+
+def _is_within(part: list[int], whole: list[int]) -> bool:
+    return any(whole[i : i + len(part)] == part for i in range(len(whole) - len(part) + 1))
 
 
 @torch.no_grad()

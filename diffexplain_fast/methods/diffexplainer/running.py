@@ -72,6 +72,8 @@ def name_result(
 ) -> None:
     """Name the best prompt of a finished optimisation in its ranking, if a search found it and it has no name yet.
 
+    Words that were proposed as a name are no words any more where steps of the gradient bettered them.
+
     Args:
         problem: what is explained.
         options: as in ``name_found``.
@@ -80,8 +82,9 @@ def name_result(
         callback: receives a ``Progress`` before and after.
     """
     best = state.ranking[state.best_attempt]
-    is_named = state.named or (best.get("named") and not has_moved(state))
-    if is_named or best.get("origin") not in SEARCHED or not problem.plain_class:
+    moved = has_moved(state)
+    is_named, searched = state.named or (best.get("named") and not moved), (*SEARCHED, *["proposals"] * moved)
+    if is_named or best.get("origin") not in searched or not problem.plain_class:
         return
     best.pop("named", None)
     report = counter(callback, "name")
@@ -89,8 +92,9 @@ def name_result(
     if not problem.cost.leaves_out(NAMING):
         kept = Kept(scores=checkpoints.scores() if checkpoints else {}, cost=problem.cost)
         ask_again(problem)
-        score = None if has_moved(state) else best["score"]  # of the start, on the validation latents
+        score = None if moved else best["score"]  # of the start, on the validation latents
         best["named"], _ = name_found(problem, options, Start(best["name"], state.best, score), kept)
+        state.words += kept.words
     report(1, 1)
     state.named, state.spent, state.left_out = True, problem.cost.record(), [*problem.cost.left_out]
     if checkpoints:

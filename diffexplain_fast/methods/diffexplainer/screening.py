@@ -7,10 +7,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.kept import SCREEN, Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.methods.diffexplainer.vocabulary import NEUTRAL, check_fits
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.named import Named
 
@@ -49,12 +49,11 @@ def soft_from_text(pipeline: Pipeline, text: str, n_tokens: int) -> Tensor:
     """Return [n_tokens, d]: the tokens of a text, after as many neutral "a" as there is room for.
 
     Raises:
-        ValueError: the text has no token, or more than ``n_tokens``.
+        ValueError: the text has no token, more than ``n_tokens``, or a character that the tokenizer does not know.
     """
+    check_fits("start", pipeline, text, n_tokens)
     tokens = pipeline.token_embeddings(text).detach().float()
-    if not 1 <= len(tokens) <= n_tokens:
-        raise wrong_value("start", f"a text of 1 to n_tokens = {n_tokens} tokens", f"{text!r} with {len(tokens)}")
-    neutral = pipeline.token_embeddings("a").detach().float()[:1]
+    neutral = pipeline.token_embeddings(NEUTRAL).detach().float()[:1]
     return torch.cat([neutral.expand(n_tokens - len(tokens), -1), tokens])
 
 

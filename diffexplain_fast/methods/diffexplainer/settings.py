@@ -9,6 +9,7 @@ from diffexplain_fast.evidence.identity import identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.state import State, has_moved
+from diffexplain_fast.methods.diffexplainer.vocabulary import labels_left_out
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.explanation import Explanation
 
@@ -27,7 +28,7 @@ def settings_of(problem: Problem, options: Options, state: State, class_prompt: 
         problem: what was explained.
         options: how.
         state: at the end of the optimisation.
-        class_prompt: the prompt of the class name, None without a class name.
+        class_prompt: the prompt of the class name, None without a class name that can be drawn.
     """
     best = state.ranking[state.best_attempt]
     return {
@@ -38,9 +39,12 @@ def settings_of(problem: Problem, options: Options, state: State, class_prompt: 
         "start": best["name"],
         "found": {
             "by": found_by(state),
+            "moved": has_moved(state),
+            "steps_convinced": state.convinced,
             "words_drawn": state.words,
             "cost": dict(state.spent),
             "left_out": state.left_out,
+            "labels_left_out": labels_left_out(problem, options),
         },
         "validations": state.validations,
         "sampler": problem.sampler.record(),
@@ -71,12 +75,15 @@ def configuration_of(problem: Problem, options: Options) -> JsonObject:
 
 
 def found_by(state: State) -> str:
-    """Return what found the best state: "dictionary", "proposals", "description", "given" or "gradient".
+    """Return what found the best state: "dictionary", "proposals", "description", "given", "gradient" or "random".
 
-    "dictionary and gradient" says that a screened word was the start, and steps of the gradient bettered it.
+    "dictionary and gradient" says that a screened word was the start, and steps of the gradient bettered it. A random
+    start that they bettered was found by the gradient.
     """
-    origin = state.ranking[state.best_attempt].get("origin", "gradient").replace("random", "gradient")
-    return f"{origin} and gradient" if has_moved(state) and origin != "gradient" else origin
+    origin, moved = state.ranking[state.best_attempt].get("origin", "gradient"), has_moved(state)
+    if origin == "random" and moved:
+        return "gradient"
+    return f"{origin} and gradient" if moved and origin not in ("gradient", "random") else origin
 
 
 def spent_by(explanations: Sequence[Explanation]) -> tuple[int, float]:

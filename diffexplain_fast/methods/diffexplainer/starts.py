@@ -27,7 +27,7 @@ from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.population import STEPS, search_population
 from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, soft_from_text, with_few_steps
 from diffexplain_fast.methods.diffexplainer.sharpening import sharpened
-from diffexplain_fast.methods.diffexplainer.vocabulary import candidates, vocabulary_is_small
+from diffexplain_fast.methods.diffexplainer.vocabulary import candidates, check_given, vocabulary_is_small
 
 _SPREAD = 0.1
 """Noise of a random start in standard deviations of the vocabulary."""
@@ -59,9 +59,10 @@ def choose_starts(
         report_search: receives steps of the search that are done, and steps in all.
 
     Raises:
-        ValueError: the start does not exist for this target or does not fit into the soft tokens.
+        ValueError: the start does not exist for this target, or it or a candidate does not fit into the soft tokens.
     """
     pipeline, n = problem.pipeline, options.n_tokens
+    check_given(pipeline, options)
     if options.start == "class_name" and class_name is None:
         raise wrong_value("start", "a target that is a class with a name", "class_name")
     if options.start == "random":

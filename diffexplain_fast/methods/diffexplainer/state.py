@@ -60,6 +60,7 @@ class State:
         words: texts that were screened.
         left_out: names of the work that was left out because the budget was spent; see ``budget``.
         named: whether the best prompt has been named after the last step, or the budget did not allow it.
+        convinced: steps whose pictures all convinced, so that no gradient was computed.
     """
 
     starts: Tensor
@@ -79,6 +80,7 @@ class State:
     words: Count = 0
     left_out: list[str] = field(default_factory=list)
     named: bool = False
+    convinced: Count = 0
 
 
 def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:

@@ -14,7 +14,7 @@ from diffexplain_fast.storage import load_tensors, read_json, save_tensors_atomi
 
 _TENSORS = ("starts", "soft", "best")
 _NOT_JSON = (*_TENSORS, "adam")
-_NEW = {"spent", "words", "left_out", "named"}
+_NEW = {"spent", "words", "left_out", "named", "convinced"}
 """Fields that states of earlier versions lack."""
 
 
@@ -50,6 +50,8 @@ def read_state(tensor_path: Path, value_path: Path, device: torch.device) -> Sta
     adam = {key: value if key == "step" else value.to(device) for key, value in adam.items()}
     values |= {key: tensors[key].to(device) for key in _TENSORS}
     state = State(adam=adam, **values)
+    if "convinced" not in values:  # earlier states say it with the norm alone
+        state.convinced = sum(item.gradient_norm == 0 for item in state.history)
     if wrong := _wrong(state):
         raise CorruptFileError(describe(str(value_path), "the state of an optimisation", wrong))
     return state

@@ -1,32 +1,73 @@
 """The words that can be screened: those of a small vocabulary, or the labels of the classes."""
 
+from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.models.pipeline import Pipeline
 
 SMALL_VOCABULARY = 256
 """Up to this many words, screening them all costs less than an optimisation."""
+NEUTRAL = "a"
+"""Fills the soft tokens before a text; of a tokenizer that does not know it, whatever stands in its place."""
+NO_WORDS = ("auto", "screen", "gradient", "class_name", "random")
+"""Starts that are no words of the caller."""
 _SHORTEST_WORD = 3
 """Letters; shorter entries of a vocabulary are single letters, articles and prepositions."""
 
 
 def fits(pipeline: Pipeline, text: str, n_tokens: int) -> bool:
-    """Whether a text has at least one token, and no more than there are soft tokens."""
-    return 1 <= len(pipeline.token_embeddings(text)) <= n_tokens
+    """Whether a text has at least one token, no more than there are soft tokens, and none for what no token spells."""
+    return 1 <= len(pipeline.token_embeddings(text)) <= n_tokens and pipeline.knows(text)
+
+
+def check_fits(argument: str, pipeline: Pipeline, text: str, n_tokens: int) -> None:
+    """Refuse a text that soft tokens cannot say.
+
+    Raises:
+        ValueError: the text has no token, more than ``n_tokens``, or a character that a tokenizer does not know.
+    """
+    if text != NEUTRAL and not pipeline.knows(text):
+        raise wrong_value(argument, "text whose every character the tokenizer knows", repr(text))
+    if not 1 <= (count := len(pipeline.token_embeddings(text))) <= n_tokens:
+        raise wrong_value(argument, f"a text of 1 to n_tokens = {n_tokens} tokens", f"{text!r} with {count}")
+
+
+def check_given(pipeline: Pipeline, options: Options) -> None:
+    """Refuse words of the caller that soft tokens cannot say: candidates, also where no start needs them, and a start.
+
+    Raises:
+        ValueError: see ``check_fits``; the message names the word.
+    """
+    for word in options.candidates or ():
+        check_fits("candidates", pipeline, word, options.n_tokens)
+    if options.start not in NO_WORDS:
+        check_fits("start", pipeline, options.start, options.n_tokens)
 
 
 def candidates(problem: Problem, options: Options) -> list[str]:
     """Words to screen: those given, else a small vocabulary's whole words, else the labels (for "auto", if few)."""
     pipeline, words = problem.pipeline, list(options.candidates or ())
-    if not words:
-        if vocabulary_is_small(pipeline):
-            vocabulary = pipeline.words()
-            whole = dict.fromkeys(filter(is_whole, vocabulary))
-            words = [word for word in whole if len(pipeline.token_embeddings(word)) == 1]
-        else:
-            labels = list(dict.fromkeys(problem.classifier.labels or ()))
-            words = labels if options.start == "screen" or len(labels) <= SMALL_VOCABULARY else []
-    return [word for word in words if fits(pipeline, word, options.n_tokens)]
+    if not words and vocabulary_is_small(pipeline):
+        whole = dict.fromkeys(filter(is_whole, pipeline.words()))
+        words = [word for word in whole if len(pipeline.token_embeddings(word)) == 1]
+    return [word for word in words or _labels(problem, options) if fits(pipeline, word, options.n_tokens)]
+
+
+def labels_left_out(problem: Problem, options: Options) -> list[str]:
+    """Return the labels that no pictures are drawn of: unknown to the tokenizer, or wanted as words but too long."""
+    pipeline, names, screens = problem.pipeline, problem.classifier.labels or (), options.start in ("auto", "screen")
+    as_words = {*(_labels(problem, options) if screens and not options.candidates else ())}
+    if options.start == "auto" and problem.label is not None and names:
+        as_words.add(problem.classifier.label_name(problem.label))
+    n = options.n_tokens
+    return [x for x in dict.fromkeys(names) if not (fits(pipeline, x, n) if x in as_words else pipeline.knows(x))]
+
+
+def _labels(problem: Problem, options: Options) -> list[str]:
+    """Return the labels that are screened where no candidates are given, none of a pipeline with a small vocabulary."""
+    labels = list(dict.fromkeys(problem.classifier.labels or ()))
+    few = options.start == "screen" or len(labels) <= SMALL_VOCABULARY
+    return labels if few and not vocabulary_is_small(problem.pipeline) else []
 
 
 def is_whole(word: str) -> bool:

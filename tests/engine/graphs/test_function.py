@@ -125,9 +125,25 @@ def test_later_backwards_run_the_function_again(graphed, model):
     assert torch.equal(torch.autograd.grad(out, (x, y), retain_graph=True)[0], wanted)
     with torch.no_grad():
         model[0].weight.mul_(1.5)
-    with pytest.raises(RuntimeError, match="a module was edited between the recorded call and its second backward"):
+    with pytest.raises(RuntimeError, match="a module was edited between the recorded call and its backward"):
         torch.autograd.grad(out, x)
     del other
+
+
+@pytest.mark.parametrize("by_data", [False, True])
+def test_a_module_edited_before_the_first_backward_raises(graphed, model, by_data):
+    """The replay of the backward reads the weights."""
+    states_of(graphed, [drawn(0), drawn(1)])
+    x, y = drawn(2)
+    (wanted,) = torch.autograd.grad(graphed._function(x, y)[0].square().sum(), x)
+    out = graphed(x, y)[0].square().sum()
+    before = model[0].weight.detach().clone()
+    (model[0].weight.data if by_data else model[0].weight.detach()).mul_(1.5)
+    with pytest.raises(RuntimeError, match="a module was edited between the recorded call and its backward"):
+        torch.autograd.grad(out, x, retain_graph=True)
+    if by_data:
+        model[0].weight.data.copy_(before)  # undone, so that the values are those of the call
+        assert torch.equal(torch.autograd.grad(out, x)[0], wanted)
 
 
 def test_checkpointing_around_a_recorded_function_gives_the_same_gradient(graphed):

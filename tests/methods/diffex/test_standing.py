@@ -39,7 +39,7 @@ def standing(asked: str = "auto", known: bool = True, things: dict[str, Tensor] 
     wording: Any = SimpleNamespace(without=lambda text, part: f"{text}, no {part}")
     black = torch.zeros(3, 24, 32)
     behind = {"object": torch.where(THINGS["companion"], GREEN, black), "companion": torch.where(box(4, 6), RED, black)}
-    return Standing(regions, lambda scene, part, jobs, edited: behind[part], wording, asked)
+    return Standing(regions, lambda scene, part: behind[part], wording, asked)
 
 
 def scene() -> Any:
@@ -101,3 +101,32 @@ def test_what_is_behind_a_thing_is_in_the_rows_of_a_background() -> None:
         assert rows == 10 + 10 + behind
         # The first try shares the noise of its inversion with what is behind.
         assert models.denoiser_rows - before == rows - (8 if behind else 0)
+
+
+def test_what_is_behind_a_thing_is_drawn_by_itself_whatever_is_edited_beside() -> None:
+    seeing: Any = Shipped(segmenter=Left())  # type: ignore[arg-type]
+    tree = {"background": ["snow", "desert"], "object": ["fish", "boat"], "companion": ["kite"]}
+    wording, text = PlainWording(Taxonomy(tree)), "a fish on desert with kite"
+    models = LatentModels(load_pipeline(tiny_sd()), one_shape=False)
+    drawing, eye = Drawing(models, seeing, wording, "auto", 0), SimpleNamespace(rows=lambda count: 0)
+    asked = Job((), {"background": "snow"}, wording.changed(text, {"background": "snow"}))
+    beside = [Job((), {part: ""}, wording.without(text, part)) for part in ("object", "companion")]
+    drawn = drawing._editors.drawn
+
+    def failing(*given: Any) -> Tensor:
+        found = drawn(*given)
+        found[1:] = 1.0  # whatever the neighbours were to show, they do not
+        return found
+
+    drawing._editors.drawn = failing  # type: ignore[method-assign]
+    found = []
+    for jobs in ([asked], [asked, *beside]):
+        scene, before = drawing.scene(0, pictures(1), text), models.denoiser_rows
+        found.append(drawing.draw(scene, jobs, 1, 0))
+        rows = rows_of_try(drawing, eye, scene, jobs, 1)  # type: ignore[arg-type]
+        assert models.denoiser_rows - before == rows
+        drawing.draw(scene, jobs, 1, 1)
+        assert models.denoiser_rows - before < 2 * rows  # what is behind is drawn once
+    alone, accompanied = found
+    assert torch.allclose(alone.pixels[0], accompanied.pixels[0], atol=1e-4)
+    assert torch.equal(alone.masks[0], accompanied.masks[0])

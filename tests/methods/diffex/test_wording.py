@@ -10,12 +10,14 @@ from torch import Tensor
 import diffexplain_fast as dx
 from diffexplain_fast import tinyworld
 from diffexplain_fast.evidence.shipped import Shipped
+from diffexplain_fast.methods.diffex.captions import warn_of_disputed
 from diffexplain_fast.methods.diffex.eyes import CaptionEye, SimilarityEye, values_of
+from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.kinds import slot_of
 from diffexplain_fast.methods.diffex.mixing import MixedWording, wording_for
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs
 from diffexplain_fast.methods.diffex.regions import Regions
-from diffexplain_fast.methods.diffex.scene import Job, Scene, job_of
+from diffexplain_fast.methods.diffex.scene import Job, Scene, job_of, shows
 from diffexplain_fast.methods.diffex.wording import PlainWording
 from diffexplain_fast.results.effects import Effect
 from diffexplain_fast.tinyworld.grammar import VOCABULARY
@@ -152,6 +154,60 @@ def test_a_phrase_is_a_change_of_what_the_picture_does_not_show() -> None:
     pairs = {frozenset((a.word, b.word)) for a, b in chosen_pairs(taxonomy.concepts, effects, 4, mixed)}
     assert frozenset(("blue striped", "small")) in pairs and frozenset(("blue striped", "red")) not in pairs
     assert frozenset(("blue striped", "green dotted")) not in pairs and frozenset(("happy", "small")) in pairs
+
+
+@pytest.mark.parametrize(
+    ("caption", "phrase", "changes"),
+    [
+        ("nothing on sea with nothing", "red boat", {"colour": "red", "object": "boat"}),
+        ("nothing on sea", "small boat on desert", {"size": "small", "object": "boat", "background": "desert"}),
+        ("sea", "a red striped boat", {"colour": "red", "texture": "striped", "object": "boat"}),
+        ("a picture", "boat at left", {"object": "boat", "place": "left"}),
+        ("nothing on sea", "plain boat", {"object": "boat"}),  # an empty place is as plain as its caption says
+        ("nothing on sea", "blue striped", None),
+        ("nothing on sea", "striped on desert", None),
+        ("a shape of fish", "red boat", None),
+        ("a texture of red striped", "red boat", None),
+    ],
+)
+def test_a_phrase_is_asked_for_as_a_whole_or_left_out(caption: str, phrase: str, changes: Any) -> None:
+    wording = WorldWording(VOCABULARY)
+    scene, concept = scene_of(caption, wording), dx.Taxonomy({"scenery": [phrase]}).concepts[0]
+    jobs = Jobs(wording, lambda text: True)
+    job = jobs.of(scene, (concept,))
+    assert (None if job is None else job.changes) == changes and not shows(scene, concept, wording)
+    assert [*jobs.unsaid] == ([] if changes else [f"scenery:{phrase} on picture 0"]) and not jobs.too_long
+    if job is None:
+        with pytest.warns(UserWarning, match=f"^captions: .* no place for scenery:{phrase} on picture 0, which are"):
+            jobs.warn()
+    else:
+        assert wording.said(job.caption).items() >= changes.items()
+
+
+def test_what_is_shown_already_is_neither_a_job_nor_left_out() -> None:
+    wording = WorldWording(VOCABULARY)
+    jobs, scene = Jobs(wording, lambda text: True), scene_of("a Red boat on sea", wording)
+    for phrase in ("red boat", "boat on sea with nothing"):
+        (concept,) = dx.Taxonomy({"scenery": [phrase]}).concepts
+        assert shows(scene, concept, wording) and jobs.of(scene, (concept,)) is None
+    jobs.warn()
+    assert not jobs.unsaid
+
+
+@pytest.mark.parametrize("category", ["scenery", "object"])
+def test_a_phrase_that_contradicts_itself_is_refused_and_a_caption_warned_of(category: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"^taxonomy: wanted phrases that say one colour, got 'red blue fish', of which"
+    ):
+        wording_for(dx.Taxonomy({category: ["red blue fish"], "background": ["sea"]}), SHIPPED)
+    mixed = wording_for(dx.Taxonomy({category: ["fish"], "mood": ["happy"], "background": ["sea"]}), SHIPPED)
+    twice, once = "a happy red fish and a blue boat", "a happy red fish"
+    with pytest.warns(
+        UserWarning, match=r"^captions: .* got red and blue for picture 1, fish and boat for picture 1, of"
+    ):
+        warn_of_disputed([once, twice], mixed)
+    warn_of_disputed([once], mixed)
+    warn_of_disputed([twice], PlainWording(dx.Taxonomy(CLOTHES)))
 
 
 class Pair:

@@ -41,11 +41,12 @@ def named_as(
     exact: Mapping[str, float] | None = None,
     in_most: Sequence[str] = (),
     others: Sequence[str] = (),
+    rows: int | None = None,
 ) -> Named:
     """Name a prompt in a world where texts that hold all words of a key convince with the probability beside it.
 
     Texts of ``exact`` convince with theirs. Words ``in_most`` are shown by most pictures, and those ``shown`` by all;
-    the denoiser was asked about ``others`` too.
+    the denoiser was asked about ``others`` too. A look takes eight ``rows``, of which so many may be spent.
     """
 
     def score(text: str) -> float:
@@ -58,6 +59,7 @@ def named_as(
         return [Start(text, soft_from_text(problem.pipeline, text, 3), score(text)) for text in texts]
 
     def look(problem: Problem, start: Start, count: int, kept: Kept) -> Start:
+        problem.cost.count(8, gradient=False)
         probability = prompt if start is found else score(start.name)
         return replace(start, score=probability, each=each(probability)[:count])
 
@@ -73,6 +75,7 @@ def named_as(
     monkeypatch.setattr(replacing, "_scores", by_turns)
     monkeypatch.setattr("diffexplain_fast.methods.diffexplainer.dictionary.look_again", look)
     problem = problem_of()
+    problem.cost.limit = Limit(rows=rows)
     found = Start("search 0.0", soft_from_text(problem.pipeline, "boat", 3))
     name, starts = name_found(problem, OPTIONS, found, Kept(cost=problem.cost))
     assert name is not None and [start.name for start in starts[:1]] == [" ".join(name["tried"])]
@@ -158,6 +161,34 @@ def test_pictures_of_labels_in_the_place_of_a_word_are_scored_by_turns() -> None
     (scores,) = {tuple(replacing._scores(problem, OPTIONS, texts * n).tolist()) for n in (1, 3)}
     again = look_again(problem, Start("house fish", soft_from_text(problem.pipeline, "house fish", 3)), 8, Kept())
     assert again.each is not None and scores == pytest.approx(again.each.tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "without", "untested"),
+    [
+        (24, [], ["blue", "desert"]),
+        (32, ["blue"], ["blue", "desert"]),
+        (40, ["blue", "desert"], ["blue", "desert"]),
+        (None, ["blue", "desert"], None),
+    ],
+)
+def test_words_that_the_budget_left_untested_are_recorded(
+    monkeypatch: pytest.MonkeyPatch, rows: int | None, without: list[str], untested: list[str] | None
+) -> None:
+    name = named_as(monkeypatch, {frozenset({"blue", "desert"}): 0.97}, rows=rows)
+    assert name["words"] == ["blue", "desert"] and [*name["without"]] == without
+    assert name.get("untested") == untested
+
+
+def test_labels_that_say_a_word_of_the_text_or_the_name_of_the_class_do_not_stand_in_its_place() -> None:
+    problem = problem_of()
+    for labels, kept in (
+        (("boat", "fish", "House", "Tree"), ["house fish"]),
+        (("boat", "Boat", "red fish", "blue TREE"), ["house red fish"]),
+    ):
+        problem.classifier.labels = labels
+        assert replacing._texts(problem, OPTIONS, ("house", "tree"), "tree") == kept
+    assert replacing._texts(problem, OPTIONS, ("house", ""), "") == ["house red fish", "house blue TREE"]
 
 
 def test_a_third_word_is_tried_where_two_are_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:

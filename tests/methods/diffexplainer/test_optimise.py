@@ -1,7 +1,9 @@
 """The optimisation: it descends, stops, restarts, keeps the best, and its gradient is that of the equations."""
 
+import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,9 @@ from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.loss import word_distance
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.state import State
+from diffexplain_fast.methods.diffexplainer.state_files import read_state, write_state
 from diffexplain_fast.models.conditioning import Conditioning
+from diffexplain_fast.results.explanation import Iteration
 from diffexplain_fast.targets import ClassLogit, Neuron
 from tests.explaining import QUICK, quick_explainer, quick_explanation
 from tests.tiny import tiny_classifier
@@ -92,6 +96,43 @@ def test_a_target_that_is_reached_stops_early() -> None:
     explanation = quick_explanation(Certain(), iterations=30, stop_probability=0.9, patience=3, validate_every=10)
     assert len(explanation.history) == 3
     assert all(item.gradient_norm == 0 for item in explanation.history)  # nothing to gain, so no step
+    found = explanation.settings["found"]
+    assert (found["by"], found["steps_convinced"], found["moved"]) == ("random", 3, False)
+    assert "No step of the gradient was taken: a random prompt convinced the classifier." in explanation.summary()
+
+
+class Flat(nn.Module):
+    """The tiny classifier with a head whose gradient is zero, as that of a dead ReLU is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = tiny_classifier()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits [B, 4]."""
+        return 0.0 * self.model(pixels)
+
+
+@pytest.mark.parametrize(
+    ("start", "by", "what"), [("boat", "given", "the words that were given"), ("random", "random", "a random prompt")]
+)
+def test_a_gradient_of_zero_is_not_called_convincing(start: str, by: str, what: str) -> None:
+    explanation = quick_explanation(Flat(), start=start, stop_probability=0.9)
+    found = explanation.settings["found"]
+    assert (found["by"], found["steps_convinced"], found["moved"]) == (by, 0, False)
+    assert f"was taken: the gradient was zero, so that {what} could not be changed." in explanation.summary()
+
+
+def test_a_state_of_an_earlier_version_counts_steps_without_gradient_as_convinced(tmp_path: Path) -> None:
+    soft, history = torch.ones(2, 4), [Iteration(i, 1.0, 0.0, norm, 0.5) for i, norm in enumerate((0.0, 0.3, 0.0))]
+    state = State(soft[None], [{"name": "boat", "score": None}], soft, soft, history=history, convinced=1)
+    paths = tmp_path / "state.safetensors", tmp_path / "state.json"
+    write_state(state, *paths)
+    assert read_state(*paths, torch.device("cpu")).convinced == 1
+    values = json.loads(paths[1].read_text())
+    del values["convinced"]
+    paths[1].write_text(json.dumps(values))
+    assert read_state(*paths, torch.device("cpu")).convinced == 2
 
 
 def test_tokens_that_have_not_moved_are_not_validated_again(monkeypatch: pytest.MonkeyPatch) -> None:

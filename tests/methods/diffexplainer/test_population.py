@@ -177,7 +177,7 @@ def test_an_interrupted_search_ends_as_an_uninterrupted_one(tmp_path: Path, call
 
 def test_a_search_says_how_it_found_and_what_it_cost() -> None:
     found = quick_explanation(start="gradient").settings["found"]
-    assert found["by"] == "gradient" and found["words_drawn"] == 0
+    assert found["by"] == "gradient" and found["words_drawn"] > 0, "texts that may be its name"
     assert found["cost"]["gradient"] > 0 and found["cost"]["seconds"] > 0
 
 

@@ -1,6 +1,7 @@
 """What a run does after an interruption: it names as it would have, and computes nothing a second time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Never
 
@@ -13,7 +14,8 @@ from diffexplain_fast.methods.diffexplainer.likeness import new_ones
 from diffexplain_fast.methods.diffexplainer.naming import name_found
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, soft_from_text
-from tests.explaining import assert_same_result, quick_explanation
+from diffexplain_fast.results.named import Named
+from tests.explaining import NAMED, assert_same_result, quick_explanation
 
 
 def interrupted(*_: object, **__: object) -> Never:
@@ -32,7 +34,14 @@ def found_as(origin: str, score: float | None = None) -> Callable[..., list[Star
 def test_a_naming_that_is_interrupted_goes_on_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "choose_starts", found_as("gradient"))
     phases: list[str] = []
-    whole = quick_explanation(callback=lambda event: phases.append(event.phase))
+    drawn: list[str] = []
+    screen = texts.screen
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            texts, "screen", lambda problem, said, *given: drawn.extend(said) or screen(problem, said, *given)
+        )
+        whole = quick_explanation(callback=lambda event: phases.append(event.phase))
+    assert whole.settings["found"]["words_drawn"] == len(drawn) > 0
     assert list(dict.fromkeys(phases)) == ["optimise", "name", "evaluate"]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(texts, "screen", interrupted)
@@ -49,6 +58,7 @@ def test_a_naming_that_is_interrupted_goes_on_and_is_kept(tmp_path: Path, monkey
     assert resumed.named is not None and resumed.named == whole.named
     assert_same_result(resumed, whole)
     assert resumed.settings["found"]["cost"]["forward"] == whole.settings["found"]["cost"]["forward"]
+    assert resumed.settings["found"]["words_drawn"] == len(drawn)
     monkeypatch.setattr(running, "name_found", interrupted)
     assert quick_explanation(checkpoint=tmp_path).named == whole.named
 
@@ -78,6 +88,20 @@ def test_a_second_naming_that_is_interrupted_costs_what_it_would_have(
 def test_a_prompt_that_no_search_found_is_not_named(origin: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "choose_starts", found_as(origin))
     assert quick_explanation().named is None
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_words_that_were_proposed_are_named_again_where_steps_moved_them(
+    moved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starts(*given: Any) -> list[Start]:
+        return [replace(start, named=NAMED) for start in found_as("proposals", 0.4)(*given)]
+
+    again = Named({**NAMED, "prompt_probability": 0.5})
+    monkeypatch.setattr(running, "choose_starts", starts)
+    monkeypatch.setattr(running, "has_moved", lambda state: moved)
+    monkeypatch.setattr(running, "name_found", lambda *_: (again, []))
+    assert quick_explanation().named == (again if moved else NAMED)
 
 
 @pytest.mark.parametrize("moved", [False, True])

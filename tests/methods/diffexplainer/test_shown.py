@@ -1,5 +1,6 @@
 """Pictures that show what an earlier explanation shows lose, and a further explanation is another one."""
 
+import time
 from copy import deepcopy
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from diffexplain_fast.methods.diffexplainer.screening import soft_from_text
 from diffexplain_fast.methods.diffexplainer.shown import is_shown, lost, make_scale, shares
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
+from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.targets import ClassProbability, Neuron
 from diffexplain_fast.targets.base import Target
 from tests.explaining import QUICK, quick_explainer
@@ -88,6 +90,33 @@ def test_an_explanation_that_repeats_an_earlier_one_is_looked_for_again(
     assert all(torch.equal(one, other) for one, other in zip(problems[-1].others, said, strict=False))
     (other,) = first.others
     assert other.settings["found"]["cost"]["forward"] == (2 if repeats else 1) * spent["forward"]
+
+
+def test_a_repeated_explanation_costs_what_was_spent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with quick_explainer() as explainer:
+        first = explainer.explain("boat", **QUICK | {"start": "boat"})
+    first.settings["found"]["cost"] = {"forward": 1, "gradient": 0, "seconds": 1.0}
+    began, spent, problems = time.perf_counter(), list[float](), list[Problem]()
+
+    def explain(problem: Problem, *_: object) -> Explanation:
+        problems.append(problem)
+        time.sleep(0.1)
+        spent.append(problem.cost.spent[2])
+        found = deepcopy(first)
+        found.settings["found"]["cost"] = {"forward": 10, "gradient": 0, "seconds": spent[-1]}
+        return found
+
+    def shows(problem: Problem, *_: object) -> bool:
+        problem.cost.count(5, gradient=False)
+        return True
+
+    monkeypatch.setattr(otherwise, "explain_target", explain)
+    monkeypatch.setattr(otherwise, "is_shown", shows)
+    otherwise.explain_otherwise(problem_of(), Options(), first, 2)
+    cost = first.others[0].settings["found"]["cost"]
+    assert cost["forward"] == 25 and len(spent) == 2
+    assert sum(spent) <= cost["seconds"] <= time.perf_counter() - began
+    assert [one.cost.earlier[0] for one in problems] == [1, 1 + 10 + 5], "looks at its pictures count in the budget"
 
 
 def test_looks_count_what_is_not_explained_yet() -> None:

@@ -1,5 +1,7 @@
 """Starts: the words that screening ranks, and what becomes of the soft tokens."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -8,14 +10,17 @@ from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer import starts as choosing
+from diffexplain_fast.methods.diffexplainer import vocabulary
 from diffexplain_fast.methods.diffexplainer.album import Album
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, soft_from_text
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
+from diffexplain_fast.methods.diffexplainer.vocabulary import labels_left_out
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.targets import ClassLogit
+from tests.explaining import QUICK, quick_explainer
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
 WHOLE_WORDS = {"photo", "the", "tree", "red", "blue", "boat", "fish", "house", "snow", "desert"}
@@ -171,6 +176,59 @@ def test_a_start_that_does_not_fit_is_named(problem: Problem) -> None:
         starts(problem, class_name=None, start="class_name")
     with pytest.raises(ValueError, match=r"^candidates: wanted"):
         starts(problem, start="screen", candidates=["a photo of the boat"])
+
+
+@pytest.mark.parametrize("start", ["auto", "screen", "gradient", "random", "boat"])
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("a red fish", "a text of 1 to n_tokens = 2 tokens, got 'a red fish' with 3"),
+        ("海", "tokenizer knows, got '海'"),
+    ],
+)
+def test_a_candidate_that_cannot_be_said_is_refused_before_anything_is_drawn(
+    problem: Problem, start: str, word: str, said: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^candidates: wanted .*{said}"):
+        starts(problem, start=start, n_tokens=2, candidates=["red", word])
+    assert problem.cost.rows == 0
+    with quick_explainer() as explainer, pytest.raises(ValueError, match=rf"^candidates: wanted .*{said}"):
+        explainer.explain("boat", **QUICK | {"start": start, "candidates": ["red", word]})
+
+
+def test_a_start_that_the_tokenizer_cannot_spell_is_refused(problem: Problem) -> None:
+    for text in ("海", "red 海"):
+        with pytest.raises(ValueError, match=rf"^start: wanted text whose every character .* got '{text}'"):
+            starts(problem, start=text, n_tokens=2)
+    problem.classifier.labels = ("海", *LABELS[1:])
+    with pytest.raises(ValueError, match=r"^start: wanted text whose every character"):
+        starts(problem, "海", start="class_name", n_tokens=2)
+
+
+def test_labels_that_cannot_be_said_are_left_out_and_recorded(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problem.classifier.labels = ("海", "a red fish", "house", "tree")
+
+    def left_out(start: str, **options: Any) -> list[str]:
+        return labels_left_out(problem, Options(n_tokens=2, start=start, **options))
+
+    assert left_out("random") == left_out("auto") == ["海"], "labels are not screened where the vocabulary is small"
+    assert "海" not in {start.name for start in starts(problem, "海", n_tokens=2)}
+    monkeypatch.setattr(vocabulary, "SMALL_VOCABULARY", 4)
+    assert left_out("screen") == left_out("auto") == ["海", "a red fish"]
+    assert left_out("screen", candidates=["red"]) == ["海"]
+    drawn = {start.name for start in starts(problem, "海", n_tokens=2, start="screen") if " " not in start.name}
+    assert drawn == {"house", "tree"}
+
+
+def test_a_class_whose_name_cannot_be_spelled_is_explained_without_pictures_of_its_name() -> None:
+    with quick_explainer() as explainer:
+        explainer.classifier.labels = ("海", *LABELS[1:])
+        found = explainer.explain("海", **QUICK)
+    assert found.label == "海" and "class_name" not in found.activation
+    assert found.settings["class_name_prompt"] is None and found.settings["found"]["labels_left_out"] == ["海"]
+    assert found.summary()
 
 
 def test_scores_are_computed_once_and_only_kept_where_they_are_numbers() -> None:
