@@ -15,6 +15,48 @@ REST = tl.constexpr(16)
 
 
 @triton.jit
+def _load_keys(k_ptr, v_ptr, offs_k, offs_n, NK, stride_k_n, D: tl.constexpr, UNIT: tl.constexpr, UPCAST: tl.constexpr):
+    """Return k and v [keys, D] of the keys numbered offs_n [keys], their offsets, and the mask of those that exist."""
+    mask, rows = offs_n < NK, offs_k + offs_n.to(tl.int64) * stride_k_n * UNIT
+    return load(k_ptr, rows, mask, D, UPCAST), load(v_ptr, rows, mask, D, UPCAST), rows, mask
+
+
+@triton.jit
+def _add_queries(
+    pointers,
+    offs_o,
+    offs_q,
+    offs_m,
+    H,
+    NQ,
+    stride_q_n,
+    keys,
+    sums,
+    scale,
+    D: tl.constexpr,
+    UNIT: tl.constexpr,
+    UPCAST: tl.constexpr,
+):
+    """Write dq of the queries numbered offs_m [queries]; return the sums (dk / scale, dv) [keys, D] with these added.
+
+    pointers are those of do, q, lse and dq; keys are k, v, k loaded again [keys, D], and the mask of keys that exist.
+    Of keys without a gradient, the sums are ().
+    """
+    do_ptr, q_ptr, lse_ptr, dq_ptr = pointers
+    k, v, k_again, mask_n = keys
+    mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
+    q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)  # [queries, D]
+    do = load(do_ptr, rows, mask_m, D, UPCAST)  # [queries, D]
+    lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)  # [queries]
+    p, ds = tiles.of_all_keys(q, do, k, v, mask_n[:, None], scale, lse)
+    if len(sums) > 0:
+        sums = tiles.add_product(ds, q, sums[0]), tiles.add_product(p, do, sums[1])
+    dq = tiles.add_product(tl.trans(ds), k_again, zeros(offs_m.shape[0], D))  # [queries, keys] @ [keys, D]
+    store(dq_ptr, rows, mask_m, tiles.times(dq, scale), D)
+    return sums
+
+
+@triton.jit
 def attention_bwd_text_dq_kernel(
     do_ptr,  # [B, NQ, H, D], contiguous
     q_ptr,  # [B, NQ, H, D], strides below
@@ -52,14 +94,12 @@ def attention_bwd_text_dq_kernel(
     if RESTS > 0:
         qr, dor = load(q_ptr, offs_q, mask_m, D, UPCAST, True), load(do_ptr, offs_o, mask_m, D, UPCAST, True)
         offs_r = BLOCK_N + tl.arange(0, REST)
-        mask_r, rows_r = offs_r < NK, offs_k + offs_r.to(tl.int64) * stride_k_n * UNIT
-        kr, vr = load(k_ptr, rows_r, mask_r, D, UPCAST), load(v_ptr, rows_r, mask_r, D, UPCAST)  # [REST, D]
+        kr, vr, rows_r, mask_r = _load_keys(k_ptr, v_ptr, offs_k, offs_r, NK, stride_k_n, D, UNIT, UPCAST)
         pr, dpr = tiles.with_weights(qr, dor, kr, vr, mask_r[None, :], scale, lse)  # [BLOCK_M, REST]
         delta += tl.sum(pr * dpr, 1)
     q, do = load(q_ptr, offs_q, mask_m, D, UPCAST), load(do_ptr, offs_o, mask_m, D, UPCAST)  # [BLOCK_M, D]
     offs_n = tl.arange(0, BLOCK_N)
-    mask_n, rows = offs_n < NK, offs_k + offs_n.to(tl.int64) * stride_k_n * UNIT
-    k, v = load(k_ptr, rows, mask_n, D, UPCAST), load(v_ptr, rows, mask_n, D, UPCAST)  # [BLOCK_N, D]
+    k, v, _, mask_n = _load_keys(k_ptr, v_ptr, offs_k, offs_n, NK, stride_k_n, D, UNIT, UPCAST)  # [BLOCK_N, D]
     p, dp = tiles.with_weights(q, do, k, v, mask_n[None, :], scale, lse)  # [BLOCK_M, BLOCK_N]
     delta += tl.sum(p * dp, 1)  # [BLOCK_M]
     dq = tiles.add_product(p * (dp - delta[:, None]), k, zeros(BLOCK_M, D))
@@ -104,35 +144,21 @@ def attention_bwd_short_kernel(
     offs_q = head(pid_b, pid_h, stride_q_b, stride_q_h, UNIT)
     offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
     offs_o = head(pid_b, pid_h, NQ * H, 1, D)
-    lse_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
+    pointers = do_ptr, q_ptr, lse_ptr + head(pid_b, pid_h, H * NQ, NQ, 1), dq_ptr
     offs_n = tl.arange(0, BLOCK_N)
-    mask_n, offs_k = offs_n < NK, offs_k + offs_n.to(tl.int64) * stride_k_n * UNIT
-    k, v = load(k_ptr, offs_k, mask_n, D, UPCAST), load(v_ptr, offs_k, mask_n, D, UPCAST)  # [BLOCK_N, D]
-    k_again = load(k_ptr, offs_k, mask_n, D, UPCAST, True)
+    k, v, rows_k, mask_n = _load_keys(k_ptr, v_ptr, offs_k, offs_n, NK, stride_k_n, D, UNIT, UPCAST)  # [BLOCK_N, D]
+    keys = k, v, load(k_ptr, rows_k, mask_n, D, UPCAST, True), mask_n
     if pid_b >= FIRST:
-        dk, dv = zeros(BLOCK_N, D), zeros(BLOCK_N, D)
+        sums = zeros(BLOCK_N, D), zeros(BLOCK_N, D)
         for start in range(first, end, BLOCK_M):
             offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
-            mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
-            q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)  # [BLOCK_M, D]
-            do = load(do_ptr, rows, mask_m, D, UPCAST)  # [BLOCK_M, D]
-            lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)  # [BLOCK_M]
-            p, ds = tiles.of_all_keys(q, do, k, v, mask_n[:, None], scale, lse)
-            dk, dv = tiles.add_product(ds, q, dk), tiles.add_product(p, do, dv)
-            dq = tiles.add_product(tl.trans(ds), k_again, zeros(BLOCK_M, D))  # [BLOCK_M, BLOCK_N] @ [BLOCK_N, D]
-            store(dq_ptr, rows, mask_m, tiles.times(dq, scale), D)
+            sums = _add_queries(pointers, offs_o, offs_q, offs_m, H, NQ, stride_q_n, keys, sums, scale, D, UNIT, UPCAST)
         rows = head(pid_s - FIRST * splits, pid_h, NK * H, 1, D) + offs_n.to(tl.int64) * H * D
-        tiles.store_sums(dk_ptr, dv_ptr, rows, mask_n, (dk, dv), scale, D)
+        tiles.store_sums(dk_ptr, dv_ptr, rows, mask_n, sums, scale, D)
     else:
         for start in range(first, end, BLOCK_M):
             offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
-            mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
-            q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)  # [BLOCK_M, D]
-            do = load(do_ptr, rows, mask_m, D, UPCAST)  # [BLOCK_M, D]
-            lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)  # [BLOCK_M]
-            _, ds = tiles.of_all_keys(q, do, k, v, mask_n[:, None], scale, lse)
-            dq = tiles.add_product(tl.trans(ds), k_again, zeros(BLOCK_M, D))  # [BLOCK_M, BLOCK_N] @ [BLOCK_N, D]
-            store(dq_ptr, rows, mask_m, tiles.times(dq, scale), D)
+            _add_queries(pointers, offs_o, offs_q, offs_m, H, NQ, stride_q_n, keys, (), scale, D, UNIT, UPCAST)
 
 
 @triton.jit

@@ -250,14 +250,8 @@ class _CrossAttention(TensorFunction):
         if ctx.trained:
             o = block.raw.attention_fwd(q, k, v, layer.scale)[0] if o is None else o
             grads = matrix_gradients((layer.q.thin, n, dq), (layer.out.thin, o.flatten(2), dy))
-        return (
-            normalise_backward(layer.q.backward(dq), x, block.raw, block.norms[1], (mean, rstd), dy),
-            dk,
-            dv,
-            None,
-            None,
-            *grads,
-        )
+        dx = normalise_backward(layer.q.backward(dq), x, block.raw, block.norms[1], (mean, rstd), dy)
+        return dx, dk, dv, None, None, *grads
 
 
 class _FeedForward(TensorFunction):
