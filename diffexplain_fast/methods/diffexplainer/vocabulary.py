@@ -36,10 +36,15 @@ def check_given(pipeline: Pipeline, options: Options) -> None:
     """Refuse words of the caller that soft tokens cannot say: candidates, also where no start needs them, and a start.
 
     Raises:
-        ValueError: see ``check_fits``; the message names the word.
+        ValueError: see ``check_fits``; the message names the word, and says which other candidates cannot be said.
     """
-    for word in options.candidates or ():
-        check_fits("candidates", pipeline, word, options.n_tokens)
+    wrong = [one for one in options.candidates or () if one != NEUTRAL and not fits(pipeline, one, options.n_tokens)]
+    try:
+        for word in wrong:
+            check_fits("candidates", pipeline, word, options.n_tokens)
+    except ValueError as error:
+        more = f"; nor can {', '.join(map(repr, wrong[1:]))} be said" if wrong[1:] else ""
+        raise ValueError(f"{error}{more}") from None
     if options.start not in NO_WORDS:
         check_fits("start", pipeline, options.start, options.n_tokens)
 
