@@ -155,8 +155,8 @@ def plan_of(world: World, count: int, seed: int, own: int | None = None) -> Plan
     design = balanced_design(world.levels, count, seed, 0.0)
     if own is not None:
         design[:, world.at] = own
-    words = np.zeros((count, 0), dtype=np.int64)
-    return Plan("simulated", ("",) * count, Asked(design, world.levels, len(world.levels)), words[:, :0].sum(1), words)
+    asked, phrasing = Asked(design, world.levels, len(world.levels)), np.zeros(count, dtype=np.int64)
+    return Plan("simulated", ("",) * count, asked, phrasing, np.zeros((count, 0), dtype=np.int64))
 
 
 def grown(world: World, options: AuditOptions, seed: int) -> Ran:
