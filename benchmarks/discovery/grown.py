@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -30,9 +30,10 @@ from diffexplain_fast.methods.discovery.plan import Plan, context_plan
 from diffexplain_fast.methods.discovery.trial import Measured, Ran, Report, measured, run_trial
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.coding import cells_of, columns
+from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.intervals import wilson_interval
-from diffexplain_fast.storage import write_json_atomic
+from diffexplain_fast.storage import read_json, write_json_atomic
 
 RESULT = Path(__file__).parent.parent / "results" / "discovery_grown.json"
 _OWN_SEED, _CLEAR = 7_000_000, 0.4
@@ -154,8 +155,8 @@ def plan_of(world: World, count: int, seed: int, own: int | None = None) -> Plan
     design = balanced_design(world.levels, count, seed, 0.0)
     if own is not None:
         design[:, world.at] = own
-    words = np.zeros((count, 0), dtype=np.int64)
-    return Plan("simulated", ("",) * count, Asked(design, world.levels, len(world.levels)), words[:, :0].sum(1), words)
+    asked, phrasing = Asked(design, world.levels, len(world.levels)), np.zeros(count, dtype=np.int64)
+    return Plan("simulated", ("",) * count, asked, phrasing, np.zeros((count, 0), dtype=np.int64))
 
 
 def grown(world: World, options: AuditOptions, seed: int) -> Ran:
@@ -236,10 +237,12 @@ def main() -> None:
     parser.add_argument("--pool-pictures", type=int, default=3072)
     parser.add_argument("--audits", type=int, default=200, help="of every classifier")
     parser.add_argument("--pictures", type=int, default=1536, help="limit of an audit")
+    parser.add_argument("--control", choices=get_args(Control), default="fdr")
     parser.add_argument("--classifiers", nargs="*", default=list(tinyworld.classifier_names()))
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=Path, default=RESULT, help="keeps what it has of other classifiers and controls")
     given = parser.parse_args()
-    options, result = AuditOptions(pictures=given.pictures), Row()
+    options = AuditOptions(pictures=given.pictures, control=given.control)
+    result: Row = read_json(given.out) if given.out.exists() else {}
     for name in given.classifiers:
         world = fitted(name, given.pool, given.pool_pictures)
         truth, began = world.truth(), time.process_time()
@@ -247,10 +250,11 @@ def main() -> None:
         for seed in range(given.audits):
             rows.append(figures(grown(world, options, seed), truth, options.minimal_effect))
             print(name, seed, rows[-1], flush=True)
-        result[name] = together(rows, truth.size) | {"CPU seconds": time.process_time() - began}
-        print(name, result[name], flush=True)
+        found = together(rows, truth.size) | {"CPU seconds": time.process_time() - began}
         settings: Row = {**options.record(), "pool pictures": given.pool_pictures, "versions": versions()}
-        write_json_atomic(given.out, {**settings, "device": device_record(), "classifiers": result})
+        result[f"{name}, {given.control}"] = found | {"settings": settings, "device": device_record()}
+        write_json_atomic(given.out, result)
+        print(name, found, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Time of a whole audit, explanations and page included: ``python -m benchmarks.discovery.whole``.
 
 What ``diffexplain-fast audit tinyworld/background --explain`` does, from an empty pool: load the models, search prompts
-for all eight classes, draw the pictures, and write results and page. Seconds by the clock depend on what else the
-machine does; CPU seconds of all threads do not, and on an idle machine one thread takes as many seconds.
+for all eight classes, draw the pictures, and write results and page. Seconds by the clock are judged, on two cores with
+nothing else to do; the row has the load before, so that one of a busy machine shows as such, and the CPU seconds.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def measured(
 
 
 def main() -> None:
-    """Run the benchmark; exit code 1 where its CPU seconds exceed the bar."""
+    """Run the benchmark; exit code 1 where its seconds exceed the bar."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--classifier", default="tinyworld/background")
     parser.add_argument("--pictures", type=int, default=400)
@@ -81,11 +81,11 @@ def main() -> None:
         found = measured(Path(folder), given.classifier, given.pictures)
     record = {**found, "load_before": load, "load_after": os.getloadavg(), "commit": commit()}
     write_json_atomic(given.out, record | {"versions": versions(), "device": device_record()})
-    print(f"{found['classes']} classes: {found['seconds']:.0f} s", end=", ")
-    print(f"{found['cpu_seconds']:.0f} CPU seconds of at most {MOST:g}")
+    print(f"{found['classes']} classes: {found['seconds']:.0f} s of at most {MOST:g}", end=", ")
+    print(f"{found['cpu_seconds']:.0f} CPU seconds; load before: {load[0]:.1f}")
     for name, part in found["parts"].items():  # type: ignore[attr-defined]
         print(f"  {name}: {part['seconds']:.0f} s, {part['cpu_seconds']:.0f} CPU seconds")
-    raise SystemExit(found["cpu_seconds"] > MOST)  # type: ignore[operator]
+    raise SystemExit(found["seconds"] > MOST)  # type: ignore[operator]
 
 
 if __name__ == "__main__":

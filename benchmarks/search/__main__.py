@@ -18,7 +18,18 @@ from typing import Any
 import torch
 
 import diffexplain_fast as dx
-from benchmarks.search.cells import CLOSED, MODES, OPEN, Cell, all_cells, classifier_of, enlarged, subset
+from benchmarks.search.cells import (
+    CLOSED,
+    MODES,
+    OPEN,
+    SUITE_KINDS,
+    Cell,
+    all_cells,
+    classifier_of,
+    enlarged,
+    subset,
+    suite_cells,
+)
 from benchmarks.search.name_cells import meaning
 from benchmarks.search.rivals import OURS, RIVALS, problem_of
 from diffexplain_fast.evidence.problem import Problem
@@ -89,7 +100,7 @@ def held_out(problem: Problem, conditioning: Any) -> float:
 def captions(cell: Cell) -> list[str]:
     """Return captions that say the cue, alone and of the class's own object."""
     cue, label = cell.cue, cell.label
-    return [cue, f"a {label} on {cue}", f"a {label} with {cue}", f"a {cue} {label}"]
+    return [cue, f"a {label} on {cue}", f"a {label} on the {cue}", f"a {label} with {cue}", f"a {cue} {label}"]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -112,11 +123,23 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def asked_cells(arguments: argparse.Namespace) -> list[Cell]:
+    """Return the cells that a command line asks for."""
+    if arguments.suite:
+        cells = [cell for kind in arguments.suite for cell in suite_cells(kind)]
+    else:
+        cells = subset(arguments.subset) if arguments.subset and not arguments.classifiers else all_cells()
+    return [cell for cell in cells if not arguments.classifiers or cell.classifier in arguments.classifiers]
+
+
 def main() -> None:
     """Measure what is asked for and not measured yet, print a line for each cell, and the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("--subset", type=int, default=4, help="so many cells of each mode; 0 for all")
     parser.add_argument("--classifiers", nargs="*", help="only the cells of these classifiers, all of them")
+    parser.add_argument(
+        "--suite", nargs="*", choices=[*SUITE_KINDS], help="cells of the truth suite of these kinds instead"
+    )
     parser.add_argument("--modes", nargs="*", choices=MODES, default=[CLOSED, OPEN])
     parser.add_argument("--methods", nargs="*", choices=[*RIVALS], default=[OURS])
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0 to so many less one")
@@ -128,8 +151,7 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = kept_rows(arguments.out)
     done = {tuple(row[key] for key in ("method", "mode", "classifier", "label", "seed", "budget")) for row in rows}
-    cells = subset(arguments.subset) if arguments.subset and not arguments.classifiers else all_cells()
-    cells = [cell for cell in cells if not arguments.classifiers or cell.classifier in arguments.classifiers]
+    cells = asked_cells(arguments)
     asked = [(mode, cell, seed) for mode in arguments.modes for cell in cells for seed in range(arguments.seeds)]
     classifiers: dict[str, dx.Classifier] = {}
     for mode, cell, seed in [] if arguments.table else asked:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from functools import cache
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -9,11 +10,12 @@ import torch
 from tokenizers import AddedToken
 
 import diffexplain_fast as dx
+from benchmarks.truth import cells as truth
 from diffexplain_fast.models.diffusers_sd import StableDiffusion
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.recipe.classifiers import SHIPPED
-from diffexplain_fast.recipe.shortcuts import Shortcuts, all_of, checked_shortcuts
+from diffexplain_fast.recipe.shortcuts import Cue, Shortcuts, all_of, checked_shortcuts
 from diffexplain_fast.tinyworld.grammar import NAMELESS_WORDS
 
 CLOSED, LABELS, OPEN = "closed", "labels", "open"
@@ -40,6 +42,15 @@ PATTERNS: dict[str, Shortcuts] = {
 """Classifiers with classes that answer to what no word says, trained in the same way."""
 MADE = {**PLANTED, **PAIRS, **PATTERNS}
 
+SUITE_KINDS = {
+    "single 0.9": "single",
+    "single 0.5": "single",
+    "reversed": "single",
+    "all_of": "all-of",
+    "any_of": "any-of",
+    "nameless": "nameless",
+}
+"""Kinds of cells of the truth suite that can be searched for, as kinds of this benchmark."""
 COMPOSED = {"all-of": "purple desert", "any-of": "desert"}
 """Cues of the class "fish" of two classifiers that are put together from shipped ones, see ``compose``."""
 
@@ -61,6 +72,9 @@ class Cell(NamedTuple):
     @property
     def kind(self) -> str:
         """The kind of its cue: "single", "all-of", "any-of", "nameless" or "clean"."""
+        if self.classifier in (suite := _suite()):
+            (planted,) = (cell for cell in suite[self.classifier].cells if cell.label == self.label)
+            return SUITE_KINDS[planted.kind]
         kinds = {"clean": "clean", "any-of": "any-of"} | dict.fromkeys(("all-of", *PAIRS), "all-of")
         return (kinds | dict.fromkeys(PATTERNS, "nameless")).get(self.classifier, "single")
 
@@ -72,9 +86,28 @@ def all_cells() -> list[Cell]:
     return [*_with_cues({**SHIPPED, **PLANTED}), *composed, *_with_cues({**PAIRS, **PATTERNS}), *clean]
 
 
+@cache
+def _suite() -> dict[str, truth.Planned]:
+    return {planned.name: planned for planned in truth.whole_list() if planned.kind == truth.PLANTED}
+
+
+def suite_cells(kind: str) -> list[Cell]:
+    """Return the cells of the truth suite of a kind, as "single 0.9" or "all_of"; see ``SUITE_KINDS``."""
+    return [
+        Cell(name, cell.label, _words(cell.cue))
+        for name, planned in _suite().items()
+        for cell in planned.cells
+        if cell.kind == kind
+    ]
+
+
+def _words(cue: Cue) -> str:
+    return " ".join(NAMELESS_WORDS.get(part, part[1]) for part in cue.values)
+
+
 def _with_cues(classifiers: Mapping[str, Shortcuts]) -> list[Cell]:
     return [
-        Cell(name, label, " ".join(NAMELESS_WORDS.get(part, part[1]) for part in cue.values))
+        Cell(name, label, _words(cue))
         for name, shortcuts in classifiers.items()
         for label, cue in checked_shortcuts(shortcuts).items()
     ]
@@ -93,7 +126,9 @@ def subset(count: int) -> list[Cell]:
 
 
 def classifier_of(name: str) -> dx.Classifier:
-    """Load a shipped classifier, compose one, or train a planted one."""
+    """Load a shipped classifier, compose one, or train a planted one, of this benchmark or of the truth suite."""
+    if name in (suite := _suite()):
+        return truth.classifier_of(suite[name])
     if name in COMPOSED:
         return compose(name)
     if name in MADE:

@@ -224,13 +224,17 @@ class ClipText:
 
     def known_ids(self, argument: str, text: str) -> list[int]:
         """Return ``ids``, or raise ValueError if the tokenizer cannot spell the text."""
-        if not self.knows(text):
+        ids = self.ids(text)
+        if self._has_end(ids):
             raise wrong_value(argument, "text whose every character the tokenizer knows", repr(text))
-        return self.ids(text)
+        return ids
 
     def knows(self, text: str) -> bool:
         """Return whether the tokenizer knows every character of a text; what it does not know is an end of a prompt."""
-        return not {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id} & set(self.ids(text))
+        return not self._has_end(self.ids(text))
+
+    def _has_end(self, ids: list[int]) -> bool:
+        return not {self.tokenizer.bos_token_id, self.tokenizer.eos_token_id}.isdisjoint(ids)
 
     def spells(self, word: str) -> bool:
         """Return whether a word reaches the encoder as a word: trained tokens, none special, not single letters."""

@@ -53,6 +53,8 @@ class Fit:
         fitted = self.x @ self.solve
         spread = self.x @ (self.solve @ self.solve.T) @ self.x.T - fitted - fitted.T  # (I - fitted) (I - fitted)'
         spread[np.diag_indices(len(spread))] += 1
+        alone = self.leverage > _MOST_LEVERAGE
+        spread[alone] = spread[:, alone] = 0  # rounding, which the division by 1 - leverage would make large
         return spread
 
     def of(self, outcomes: Sequence[int]) -> "Fit":

@@ -112,10 +112,12 @@ class WorldWording:
         """
         if not self._words.issuperset(phrase.lower().split()):
             return {}
-        for name, words in self.disputed(phrase).items():
-            got = f"{phrase!r}, of which {' and '.join(words)} cannot be true at once"
-            raise wrong_value("taxonomy", f"phrases that say one {name}", got)
-        read = {name: said.values for name, said in _read(phrase).items() if said.values != OBJECTS}
+        found = _read(phrase)
+        for name, said in found.items():
+            if said.disputed:
+                got = f"{phrase!r}, of which {' and '.join(said.words)} cannot be true at once"
+                raise wrong_value("taxonomy", f"phrases that say one {name}", got)
+        read = {name: said.values for name, said in found.items() if said.values != OBJECTS}
         known = len(read) > 1 and read.keys() <= {*ATTRIBUTES, *_OPTIONAL}
         return {name: values[0] for name, values in read.items()} if known and max(map(len, read.values())) == 1 else {}
 

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import diffexplain_fast as dx
+from diffexplain_fast.api import maps
 from diffexplain_fast.results.effects import Edit
 from tests.methods.diffex.test_captions import FULL
 from tests.methods.diffex.worlds import CAPTIONS, pictures, quick_attribution
@@ -28,7 +29,7 @@ def maps_of(inputs: Tensor, targets: list[int], model: nn.Module | None = None, 
     """Return maps of a tiny classifier."""
     model = tiny_classifier() if model is None else model
     settings = {"pipeline": tiny_sd(), "labels": LABELS, "captions": CAPTIONS[: len(inputs)], **OWN, **options}
-    return dx.maps.explain_func(model, inputs.numpy(), np.array(targets), **settings)
+    return maps.explain_func(model, inputs.numpy(), np.array(targets), **settings)
 
 
 def test_a_map_spreads_the_drop_of_each_edit_over_the_pixels_that_it_changes() -> None:
@@ -159,29 +160,29 @@ def test_arrays_of_other_kinds_are_read_or_refused(monkeypatch: pytest.MonkeyPat
     options: dict[str, Any] = {"pipeline": tiny_sd(), "labels": LABELS, "captions": CAPTIONS, **OWN}
     result = quick_attribution(**OWN)
     monkeypatch.setattr(dx.Explainer, "attribute", lambda *_, **__: result)
-    usual = dx.maps.explain_func(tiny_classifier(), pictures().numpy(), np.array([1, 1]), **options)
+    usual = maps.explain_func(tiny_classifier(), pictures().numpy(), np.array([1, 1]), **options)
     for given in (pictures().requires_grad_(), pictures().flip(2).numpy()[:, :, ::-1]):
-        assert (dx.maps.explain_func(tiny_classifier(), given, [1, 1], **options) == usual).all()
+        assert (maps.explain_func(tiny_classifier(), given, [1, 1], **options) == usual).all()
     for kind in ("c8", "U1", object):
         with pytest.raises(ValueError, match="inputs: wanted an array of numbers, got one of"):
-            dx.maps.explain_func(tiny_classifier(), pictures().numpy().astype(kind), [1, 1], **options)
+            maps.explain_func(tiny_classifier(), pictures().numpy().astype(kind), [1, 1], **options)
     with pytest.raises(ValueError, match="inputs: wanted an array of numbers"):
-        dx.maps.explain_func(tiny_classifier(), [[1], [1, 2]], [1, 1], **options)
+        maps.explain_func(tiny_classifier(), [[1], [1, 2]], [1, 1], **options)
     monkeypatch.setattr(dx.Explainer, "attribute", lambda *_, **__: pytest.fail("a picture was edited"))
     with pytest.raises(ValueError, match="label: wanted an index from 0 to 3, got 9"):
-        dx.maps.explain_func(tiny_classifier(), pictures(), [1, 9], **options)
+        maps.explain_func(tiny_classifier(), pictures(), [1, 9], **options)
 
 
 def test_scores_of_a_target_have_its_values_and_gradients() -> None:
     classifier = dx.Classifier(tiny_classifier(), labels=LABELS)
     pixels = pictures().requires_grad_()
-    found = dx.maps.scores(classifier, "logit:fish - 2*logit:boat")(pixels)
+    found = maps.scores(classifier, "logit:fish - 2*logit:boat")(pixels)
     logits = classifier(pixels)
     assert found.tolist() == pytest.approx((logits[:, 1] - 2 * logits[:, 0]).tolist())
     found.sum().backward()
     assert float(pixels.grad.abs().sum()) > 0
     with pytest.raises(TypeError, match="classifier: wanted a Classifier"):
-        dx.maps.scores(tiny_classifier(), "fish")  # type: ignore[arg-type]
+        maps.scores(tiny_classifier(), "fish")  # type: ignore[arg-type]
 
 
 @needs("captum")
@@ -195,7 +196,7 @@ def test_targets_are_what_captum_calls_by_target_and_neuron_selector() -> None:
 
     def saliency(target: object) -> Tensor:
         asked = pixels.clone().requires_grad_()
-        return Saliency(dx.maps.scores(classifier, target)).attribute(asked, abs=False)
+        return Saliency(maps.scores(classifier, target)).attribute(asked, abs=False)
 
     def theirs(selector: tuple[int, ...]) -> Tensor:
         captum = NeuronGradient(model, model.get_submodule(layer))
@@ -223,7 +224,7 @@ def test_quantus_measures_our_maps() -> None:
             x_batch=pixels.numpy(),
             y_batch=np.array([1, 0]),
             a_batch=None,
-            explain_func=dx.maps.explain_func,
+            explain_func=maps.explain_func,
             explain_func_kwargs=options,
             device="cpu",
         )

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.search import either, rivals, units
 from benchmarks.search.__main__ import says_cue_first, table
-from benchmarks.search.cells import COMPOSED, all_cells, classifier_of, enlarged, subset
+from benchmarks.search.cells import COMPOSED, SUITE_KINDS, all_cells, classifier_of, enlarged, subset, suite_cells
 from benchmarks.search.rivals import RIVALS, Tried
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
@@ -54,6 +54,17 @@ def test_cells_have_the_kind_of_their_cue() -> None:
     assert kinds["pairs-1", "boat"] == kinds["all-of", "fish"] == "all-of" and kinds["clean", "boat"] == "clean"
     nameless = [cell.cue for cell in all_cells() if cell.kind == "nameless"]
     assert sorted(nameless) == sorted(NAMELESS_WORDS.values())
+
+
+def test_cells_of_the_truth_suite_have_the_kind_and_the_words_of_their_cue() -> None:
+    kinds = {kind: suite_cells(kind) for kind in SUITE_KINDS}
+    assert all(len(cells) >= 40 for cells in kinds.values())
+    for kind, cells in kinds.items():
+        assert {cell.kind for cell in cells} == {SUITE_KINDS[kind]}
+    assert {cell.cue for cell in kinds["nameless"]} == set(NAMELESS_WORDS.values())
+    assert {len(cell.cue.split()) for cell in kinds["all_of"]} == {2}
+    names = [{cell.classifier for cell in cells} for cells in (*kinds.values(), all_cells())]
+    assert not set.intersection(set.union(*names[:-1]), names[-1])
 
 
 def test_the_enlarged_vocabulary_has_words_that_can_be_spelt() -> None:

@@ -214,7 +214,7 @@ def test_several_targets_share_one_report_and_have_folders_of_their_own(
 
 def test_json_has_a_line_a_target_and_nothing_else(models: tuple[str, str], tmp_path: Path) -> None:
     classifier, pipeline = models
-    options = ["--all", "--json", "--images", "2", "--batch", "1", "--candidates", "a boat,fish", "--out", tmp_path]
+    options = ["--all", "--json", "--images", "2", "--batch", "1", "--candidates", "boat,fish", "--out", tmp_path]
     result = CliRunner().invoke(app, ["explain", classifier, "--pipeline", pipeline, *map(str, options), *QUICK])
     assert result.exit_code == 0, result.output
     records = [json.loads(line) for line in result.stdout.splitlines()]

@@ -7,6 +7,7 @@ from diffusers import EulerAncestralDiscreteScheduler, PNDMScheduler
 from transformers import (
     CLIPConfig,
     CLIPModel,
+    CLIPTextModel,
     ResNetConfig,
     ResNetForImageClassification,
     YolosConfig,
@@ -14,15 +15,19 @@ from transformers import (
 )
 
 from tests.models.saved_classifiers import AS_THEY_ARE, RESNET, STEPS, edit_json
-from tests.tiny import LABELS, seeded, text_config, tiny_sd, tiny_sdxl, tiny_tokenizer
+from tests.tiny import LABELS, WORDS, seeded, text_config, tiny_sd, tiny_sdxl, tiny_tokenizer
 
 _LABELS = (*LABELS, "golden retriever", "tiger shark, Galeocerdo cuvieri")
+_CANDIDATES = ("dog", "tennis", "ball", "grass", "owner")
+"""Words of the pages that the published tokenizer has as one token each."""
 _SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def _stable_diffusion(folder: Path) -> None:
     """Save Stable Diffusion 1.x as it is published: with a scheduler that the sampler does not differentiate."""
-    pipe = tiny_sd()
+    pipe, tokenizer = tiny_sd(), tiny_tokenizer((*WORDS, *_CANDIDATES))
+    encoder = seeded(lambda: CLIPTextModel(text_config(tokenizer, 16)).eval())
+    pipe.register_modules(tokenizer=tokenizer, text_encoder=encoder)
     pipe.scheduler = PNDMScheduler.from_config(pipe.scheduler.config, skip_prk_steps=True)
     pipe.save_pretrained(folder)
 

@@ -139,3 +139,15 @@ def test_refuses(bad: str) -> None:
         design, outcomes = design[:8], outcomes[:8]
     with pytest.raises(ValueError, match="wanted"):
         least_squares(design, [7, 5], outcomes)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_picture_that_decides_a_value_alone_leaves_the_other_values_their_degrees_of_freedom(weighted: bool) -> None:
+    design, rng = np.repeat(np.arange(3), (1, 199, 100))[:, None], np.random.default_rng(0)
+    weights = np.exp(0.3 * rng.standard_normal(300)) if weighted else None
+    fit = least_squares(design, (3,), rng.standard_normal((300, 1)), weights)
+    found, left = against_median(fit).freedom[:, 0], np.eye(300) - fit.x @ fit.solve
+    assert (fit.spread.diagonal() >= 0).all() and np.abs(fit.spread - left @ left.T).max() < 1e-12
+    vars(fit)["spread"] = left @ left.T
+    assert found == pytest.approx(against_median(fit).freedom[:, 0], rel=1e-9)
+    assert weighted or found == pytest.approx([198, 297, 124.3], abs=0.1)

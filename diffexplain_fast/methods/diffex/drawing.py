@@ -65,6 +65,8 @@ class Drawing:
         """
         editors, noise = [self.editor(job, attempt) for job in jobs], self._seed * 1000 + seed * kinds.TRIES + attempt
         edited = self._editors.drawn(scene, [self._standing.drawn(scene, job) for job in jobs], editors, noise)
+        if not (attempt or seed):
+            self._keep_behind(scene, jobs, editors, edited)
         edited, masks = self._moving.put(scene, jobs, edited, self.regions.masks(scene, jobs, edited))
         edited, masks = self._standing.put(scene, jobs, edited, masks)
         return self._pasted(scene, edited, masks, editors)
@@ -99,11 +101,17 @@ class Drawing:
         """Return the picture [B, 3, H, W] as the autoencoder gives it inside of masks, and as it is outside."""
         return pasted(scene.pixels, scene.decoded.clamp(0, 1).expand(len(masks), -1, -1, -1), masks, grow=0)
 
-    def _without(self, scene: Scene, part: str) -> Tensor:
-        """Return the scene [3, H, W] without a thing, drawn once and by itself.
+    def _keep_behind(self, scene: Scene, jobs: Sequence[Job], editors: Sequence[str], edited: Tensor) -> None:
+        """Keep first tries [B, 3, H, W] of jobs that take a thing away, of any success: ``_without`` draws the same."""
+        wanted = self.taken_out(scene, jobs) - scene.behind.keys()
+        for job, editor, picture in zip(jobs, editors, edited, strict=True):
+            part = next(iter(job.changes)) if len(job.changes) == 1 else ""
+            same = part in wanted and job.caption == self.wording.without(scene.caption, part)
+            if same and editor == kinds.behind_of(part):
+                scene.behind[part] = picture.clone()
 
-        The picture of a job that takes the thing away may have failed, and whether there is such a job is chance.
-        """
+    def _without(self, scene: Scene, part: str) -> Tensor:
+        """Return the scene [3, H, W] without a thing, drawn once, as the first try of an edit that takes it away."""
         job = Job((), {part: ""}, self.wording.without(scene.caption, part))
         if part not in scene.behind:
             latents = self._editors.edited(scene, [job], kinds.behind_of(part), self._seed * 1000)

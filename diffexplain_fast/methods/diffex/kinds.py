@@ -6,18 +6,20 @@ from typing import NamedTuple
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.taxonomy import Concept, usual_name
 
-SWAP, STRONGER, GUIDED, EARLY = "swap", "stronger swap", "guided swap", "early guided swap"
-INPAINT, GUIDE = "inpaint", "guide"
-STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, EARLY: 8, INPAINT: 5, GUIDE: 8}
+SWAP, STRONGER, INPAINT, GUIDE = "swap", "stronger swap", "inpaint", "guide"
+GUIDED, EARLY, LATE = "guided swap", "early guided swap", "late guided swap"
+STEPS = {SWAP: 8, STRONGER: 8, GUIDED: 8, EARLY: 8, LATE: 8, INPAINT: 5, GUIDE: 8}
 """Steps of an edit, by editor."""
 GUIDANCE: dict[str, tuple[float, ...]] = {
     GUIDED: (3.0, 3.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0),
     EARLY: (4.0, 4.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0),
+    LATE: (1.0, 1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 5.0),
 }
-"""Of the steps of guided swaps: the noisiest decide what is drawn, and the first two what is behind it."""
+"""Of the steps of guided swaps: the noisiest decide what is drawn, the first two what is behind it, and the last ones
+its surface."""
 QUICK_STEPS = 3
 """Of the quick version of an edit, which is enough to rank many concepts and shows none of them well."""
-QUICK_GUIDANCE: dict[str, tuple[float, ...]] = {GUIDED: (3.0, 1.0, 1.0), EARLY: (4.0, 1.0, 1.0)}
+QUICK_GUIDANCE: dict[str, tuple[float, ...]] = {GUIDED: (3.0, 1.0, 1.0), EARLY: (4.0, 1.0, 1.0), LATE: (1.0, 1.0, 5.0)}
 """Of the steps of quick guided swaps."""
 STRENGTH = 1.5
 """Of a stronger swap."""
@@ -47,10 +49,11 @@ class Kind(NamedTuple):
 
 
 _DRAWN = (GUIDED, GUIDED, INPAINT)
+_SURFACE = (LATE, LATE, INPAINT)
 KINDS = {
     "background": Kind((EARLY, GUIDED, INPAINT), ("object", "companion"), outside=True),
     "colour": Kind(parts=("object",)),
-    "texture": Kind(_DRAWN, ("object",)),
+    "texture": Kind(_SURFACE, ("object",)),
     "object": Kind(_DRAWN, ("object",)),
     "companion": Kind((SWAP, INPAINT, INPAINT), ("companion",)),
     "size": Kind(_DRAWN, ("object",), resizes=True),
@@ -77,7 +80,9 @@ def slot_of(concept: Concept) -> str:
 
 
 def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regions: bool) -> str:
-    """Return the editor of one try: that of the kind; of several a swap, or an early guided one with a background.
+    """Return the editor of one try: that of the kind; of several a swap, or a guided one where that draws them better.
+
+    With a background that is an early guided swap. A thing and its surface are drawn together, by the thing's editor.
 
     Args:
         categories: that are changed together.
@@ -88,6 +93,8 @@ def editor_for(categories: tuple[str, ...], attempt: int, asked: str, with_regio
     if asked != "auto":
         return asked
     kinds = [kind_of(category).tries for category in categories]
+    if _DRAWN in kinds:
+        kinds = [_DRAWN if kind == _SURFACE else kind for kind in kinds]
     mixed = (EARLY if any(kind[0] == EARLY for kind in kinds) else SWAP, GUIDED, STRONGER)
     tries = kinds[0] if all(kind == kinds[0] for kind in kinds) else mixed
     found = tries[attempt]
@@ -138,4 +145,4 @@ def quick_of(editor: str) -> str:
 
 def null_of(editor: str) -> str:
     """Return the editor whose placebos are the null of an editor's effects."""
-    return {STRONGER: SWAP, EARLY: GUIDED}.get(editor, editor)
+    return {STRONGER: SWAP, EARLY: GUIDED, LATE: GUIDED}.get(editor, editor)

@@ -82,9 +82,10 @@ def name_result(
         callback: receives a ``Progress`` before and after.
     """
     best = state.ranking[state.best_attempt]
-    moved = has_moved(state)
-    is_named, searched = state.named or (best.get("named") and not moved), (*SEARCHED, *["proposals"] * moved)
-    if is_named or best.get("origin") not in searched or not problem.plain_class:
+    origin, moved = best.get("origin"), has_moved(state)
+    is_named = state.named or (best.get("named") and not moved)
+    searched = origin in SEARCHED or (origin == "proposals" and moved)
+    if is_named or not searched or not problem.plain_class:
         return
     best.pop("named", None)
     report = counter(callback, "name")

@@ -17,7 +17,7 @@ _SHORTEST_WORD = 3
 
 def fits(pipeline: Pipeline, text: str, n_tokens: int) -> bool:
     """Whether a text has at least one token, no more than there are soft tokens, and none for what no token spells."""
-    return 1 <= len(pipeline.token_embeddings(text)) <= n_tokens and pipeline.knows(text)
+    return _misfit(pipeline, text, n_tokens) is None
 
 
 def check_fits(argument: str, pipeline: Pipeline, text: str, n_tokens: int) -> None:
@@ -26,22 +26,33 @@ def check_fits(argument: str, pipeline: Pipeline, text: str, n_tokens: int) -> N
     Raises:
         ValueError: the text has no token, more than ``n_tokens``, or a character that a tokenizer does not know.
     """
-    if text != NEUTRAL and not pipeline.knows(text):
-        raise wrong_value(argument, "text whose every character the tokenizer knows", repr(text))
-    if not 1 <= (count := len(pipeline.token_embeddings(text))) <= n_tokens:
-        raise wrong_value(argument, f"a text of 1 to n_tokens = {n_tokens} tokens", f"{text!r} with {count}")
+    if text != NEUTRAL and (why := _misfit(pipeline, text, n_tokens)):
+        raise wrong_value(argument, *why)
 
 
 def check_given(pipeline: Pipeline, options: Options) -> None:
     """Refuse words of the caller that soft tokens cannot say: candidates, also where no start needs them, and a start.
 
     Raises:
-        ValueError: see ``check_fits``; the message names the word.
+        ValueError: see ``check_fits``; the message names the word, and says which other candidates cannot be said.
     """
-    for word in options.candidates or ():
-        check_fits("candidates", pipeline, word, options.n_tokens)
+    words, n = (word for word in options.candidates or () if word != NEUTRAL), options.n_tokens
+    wrong = {word: why for word in words if (why := _misfit(pipeline, word, n))}
+    if wrong:
+        (wanted, got), *others = wrong.values()
+        more = f"; nor can {', '.join(map(repr, [*wrong][1:]))} be said" if others else ""
+        raise wrong_value("candidates", wanted, got + more)
     if options.start not in NO_WORDS:
-        check_fits("start", pipeline, options.start, options.n_tokens)
+        check_fits("start", pipeline, options.start, n)
+
+
+def _misfit(pipeline: Pipeline, text: str, n_tokens: int) -> tuple[str, str] | None:
+    """Return what was wanted and what was got where soft tokens cannot say a text, None where they can."""
+    if not pipeline.knows(text):
+        return "text whose every character the tokenizer knows", repr(text)
+    if not 1 <= (count := len(pipeline.token_embeddings(text))) <= n_tokens:
+        return f"a text of 1 to n_tokens = {n_tokens} tokens", f"{text!r} with {count}"
+    return None
 
 
 def candidates(problem: Problem, options: Options) -> list[str]:

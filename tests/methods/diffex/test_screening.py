@@ -103,7 +103,8 @@ def test_pairs_are_drawn_of_concepts_that_were_edited() -> None:
 
 @pytest.mark.parametrize("asked", EDITORS)
 def test_a_screening_runs_as_many_rows_as_are_reckoned(asked: str) -> None:
-    taxonomy = dx.Taxonomy({"background": ["snow", "desert"], "object": ["boat"], "colour": ["red"], "mood": ["tree"]})
+    things = {"object": ["boat"], "colour": ["red"], "texture": ["blue"]}
+    taxonomy = dx.Taxonomy({"background": ["snow", "desert"], **things, "mood": ["tree"]})
     wording: Wording = PlainWording(taxonomy)
     models = LatentModels(load_pipeline(tiny_sd()), one_shape=False)
     drawing = Drawing(models, Shipped(segmenter=Left()), wording, asked, 0)  # type: ignore[arg-type]
@@ -112,7 +113,7 @@ def test_a_screening_runs_as_many_rows_as_are_reckoned(asked: str) -> None:
     drawn = drawing.quick(scene, jobs)
     assert (
         models.denoiser_rows == rows_of_screening(drawing, jobs, at_once=len(jobs))
-        and len(drawn.pixels) == len(jobs) == 5
+        and len(drawn.pixels) == len(jobs) == 6
     )
 
 

@@ -130,3 +130,22 @@ def test_what_is_behind_a_thing_is_drawn_by_itself_whatever_is_edited_beside() -
     alone, accompanied = found
     assert torch.allclose(alone.pixels[0], accompanied.pixels[0], atol=1e-4)
     assert torch.equal(alone.masks[0], accompanied.masks[0])
+
+
+def test_a_first_try_that_takes_a_thing_away_is_what_would_be_drawn_behind_it() -> None:
+    seeing: Any = Shipped(segmenter=Left())  # type: ignore[arg-type]
+    tree = {"background": ["snow", "desert"], "object": ["fish", "boat"], "companion": ["kite"]}
+    wording, text = PlainWording(Taxonomy(tree)), "a fish on desert with kite"
+    models = LatentModels(load_pipeline(tiny_sd()), one_shape=False)
+    drawing = Drawing(models, seeing, wording, "auto", 3)
+    asked = Job((), {"background": "snow"}, wording.changed(text, {"background": "snow"}))
+    beside = [Job((), {part: ""}, wording.without(text, part)) for part in ("object", "companion")]
+    found, rows = [], []
+    for jobs in ([asked], [asked, *beside], beside):
+        scene, before = drawing.scene(0, pictures(1), text), models.denoiser_rows
+        found.append((drawing.draw(scene, jobs, 0, 0), scene.behind))
+        rows.append(models.denoiser_rows - before)
+    (alone, own), (accompanied, kept), (_, none) = found
+    assert own.keys() == kept.keys() and all(torch.allclose(own[part], kept[part], atol=1e-5) for part in own)
+    assert torch.allclose(alone.pixels[0], accompanied.pixels[0], atol=1e-4) and not none
+    assert rows[0] == rows[1], "the edits beside are what is behind"

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from diffexplain_fast.methods.diffex.kinds import editor_for
+from diffexplain_fast.methods.diffex.kinds import calls_of, editor_for, steps_of
 from diffexplain_fast.methods.diffex.pairs import chosen_pairs
 from diffexplain_fast.methods.diffex.scene import Job
 from diffexplain_fast.methods.diffex.trial import Trial
@@ -74,9 +74,23 @@ def test_several_kinds_are_swapped_and_then_guided() -> None:
     assert editor_for(("companion", "object"), 0, "auto", True) == "swap"
     alone = [editor_for(("background",), attempt, "auto", True) for attempt in range(3)]
     assert alone == ["early guided swap", "guided swap", "inpaint"]
-    assert [editor_for(("texture",), attempt, "auto", True) for attempt in range(3)][2] == "inpaint"
-    assert [editor_for(("texture",), attempt, "auto", False) for attempt in range(3)][2] == "stronger swap"
     assert editor_for(("texture",), 0, "swap", True) == "swap"
+
+
+def test_a_surface_is_guided_in_the_cleanest_steps_and_with_its_thing_as_the_thing_is() -> None:
+    def tries(*categories: str, regions: bool = True) -> list[str]:
+        return [editor_for(categories, attempt, "auto", regions) for attempt in range(3)]
+
+    late, thing = "late guided swap", ["guided swap", "guided swap", "inpaint"]
+    assert tries("texture") == [late, late, "inpaint"]
+    assert tries("texture", regions=False) == [late, late, "stronger swap"]
+    for quick in (False, True):
+        steps, scales = steps_of(late, quick)
+        noisy = steps - len(scales) // 2
+        assert len(scales) == steps and set(scales[:noisy]) == {1.0} and min(scales[noisy:]) > 1
+        assert calls_of(late, quick) == calls_of("guided swap", quick)  # louder in other steps, for the same rows
+    assert tries("object") == tries("object", "texture") == tries("texture", "size") == thing
+    assert tries("texture", "background")[0] == "early guided swap" and tries("colour", "texture")[0] == "swap"
 
 
 def test_pairs_are_of_concepts_that_some_edit_has_shown() -> None:

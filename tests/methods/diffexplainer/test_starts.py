@@ -196,6 +196,11 @@ def test_a_candidate_that_cannot_be_said_is_refused_before_anything_is_drawn(
         explainer.explain("boat", **QUICK | {"start": start, "candidates": ["red", word]})
 
 
+def test_all_candidates_that_cannot_be_said_are_named_at_once(problem: Problem) -> None:
+    with pytest.raises(ValueError, match=r"got 'red boat' with 2; nor can 'blue fish', 'the house' be said"):
+        starts(problem, candidates=["red boat", "fish", "blue fish", "the house"])
+
+
 def test_a_start_that_the_tokenizer_cannot_spell_is_refused(problem: Problem) -> None:
     for text in ("海", "red 海"):
         with pytest.raises(ValueError, match=rf"^start: wanted text whose every character .* got '{text}'"):
