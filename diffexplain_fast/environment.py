@@ -6,6 +6,7 @@ Importing this file does not import torch, so that ``share_processors`` can come
 import os
 import platform
 import sys
+import time
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,7 @@ _SPINS = "10000"
 """How often a waiting thread of GNU's OpenMP looks before it sleeps: about .1 ms, longer than the call of an operation
 and shorter than the turn of another process. OpenMP's own 3 ms are lost at every wait for one without processor."""
 _CGROUP = Path("/sys/fs/cgroup")
+_LOAD = Path("/proc/loadavg")
 _PACKAGES = ("diffusers", "transformers", "triton", "xformers", "numpy")
 
 
@@ -145,9 +147,12 @@ def may_precompile() -> bool:
 
 def processors() -> int:
     """Return how many processors this process may use at once, at least 1."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = processor_quota()
-    return max(1, allowed if quota is None else min(allowed, int(quota)))
+    return _allowed() if quota is None else max(1, min(_allowed(), int(quota)))
+
+
+def _allowed() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def without_usage_reports() -> None:
@@ -163,14 +168,43 @@ def ray_address() -> str | None:
 def share_processors() -> None:
     """Let torch's threads fit a machine that others use too, and a container with a quota; before torch is imported.
 
-    A thread that waits soon sleeps, and there are not more threads than the quota has processors. What the environment
-    says already stays.
+    A thread that waits soon sleeps, and there are not more threads than the quota has processors, nor than a fair share
+    of the machine beside what is busy now: threads wait for each other after every operation, so that two that hardly
+    ever run at the same moment take longer than one. What the environment says already stays.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
-    quota = processor_quota()
-    if quota is not None and quota < (os.cpu_count() or 1):
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, int(quota))))
+    if "OMP_NUM_THREADS" not in os.environ:
+        threads = min(processors(), fair_share(os.cpu_count() or 1, busy_processors()))
+        if threads < _allowed():
+            os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def fair_share(machine: int, others: int) -> int:
+    """Return how many processors a process gets that uses all of a machine, beside others of one thread each.
+
+    Args:
+        machine: its processors.
+        others: busy processes.
+    """
+    return max(1, machine * machine // (machine + others))
+
+
+def busy_processors(looks: int = 4, file: Path = _LOAD) -> int:
+    """Return how many other threads run or wait for a processor: the fewest of some looks, as most end within one.
+
+    Args:
+        looks: so many, 10 ms apart.
+        file: in which Linux tells it; 0 where there is none.
+    """
+    seen = []
+    for look in range(looks):
+        time.sleep(0.01 if look else 0)
+        try:
+            seen.append(int(file.read_text().split()[3].partition("/")[0]) - 1)
+        except (OSError, ValueError, IndexError):
+            return 0
+    return max(0, min(seen))
 
 
 def processor_quota(cgroup: Path = _CGROUP) -> float | None:

@@ -55,24 +55,47 @@ def test_the_quota_of_a_container_is_read(files: dict[str, str], quota: float | 
 
 
 @pytest.mark.parametrize(
-    ("quota", "given", "said"),
+    ("quota", "busy", "given", "said"),
     [
-        (None, {}, {"GOMP_SPINCOUNT": "10000"}),
-        (1.5, {}, {"GOMP_SPINCOUNT": "10000", "OMP_NUM_THREADS": "1"}),
-        (0.5, {}, {"GOMP_SPINCOUNT": "10000", "OMP_NUM_THREADS": "1"}),
-        (1000.0, {}, {"GOMP_SPINCOUNT": "10000"}),
-        (1.0, {"OMP_NUM_THREADS": "7", "GOMP_SPINCOUNT": "5"}, {"OMP_NUM_THREADS": "7", "GOMP_SPINCOUNT": "5"}),
-        (None, {"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+        (None, 0, {}, {"GOMP_SPINCOUNT": "10000"}),
+        (1.5, 0, {}, {"GOMP_SPINCOUNT": "10000", "OMP_NUM_THREADS": "1"}),
+        (0.5, 0, {}, {"GOMP_SPINCOUNT": "10000", "OMP_NUM_THREADS": "1"}),
+        (1000.0, 0, {}, {"GOMP_SPINCOUNT": "10000"}),
+        (1.0, 9, {"OMP_NUM_THREADS": "7", "GOMP_SPINCOUNT": "5"}, {"OMP_NUM_THREADS": "7", "GOMP_SPINCOUNT": "5"}),
+        (None, 0, {"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+        (None, 1, {}, {"GOMP_SPINCOUNT": "10000"}),  # 7 of 8, and the process may use 4
+        (None, 24, {}, {"GOMP_SPINCOUNT": "10000", "OMP_NUM_THREADS": "2"}),
+        (None, 1000, {}, {"GOMP_SPINCOUNT": "10000", "OMP_NUM_THREADS": "1"}),
     ],
 )
 def test_threads_fit_a_shared_machine_unless_the_user_says_otherwise(
-    quota: float | None, given: dict[str, str], said: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    quota: float | None, busy: int, given: dict[str, str], said: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "processor_quota", lambda: quota)
+    monkeypatch.setattr(environment, "busy_processors", lambda: busy)
     monkeypatch.setattr(environment.os, "environ", dict(given))
     monkeypatch.setattr(environment.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(environment.os, "sched_getaffinity", lambda process: range(4), raising=False)
     environment.share_processors()
     assert environment.os.environ == said
+
+
+@pytest.mark.parametrize(
+    ("machine", "others", "share"), [(2, 0, 2), (2, 1, 1), (2, 8, 1), (32, 4, 28), (32, 32, 16), (1, 3, 1)]
+)
+def test_a_share_is_that_of_as_many_threads_as_processors(machine: int, others: int, share: int) -> None:
+    assert environment.fair_share(machine, others) == share
+
+
+def test_what_runs_for_a_moment_only_is_not_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, looks = tmp_path / "loadavg", iter(["6/100", "9/100", "4/100", "7/100"])
+    monkeypatch.setattr(environment.time, "sleep", lambda _: None)
+    monkeypatch.setattr(Path, "read_text", lambda path: f"0.10 0.20 0.30 {next(looks)} 123\n")
+    assert environment.busy_processors(file=file) == 3  # one of the four is this process
+    monkeypatch.undo()
+    assert environment.busy_processors(file=file) == 0  # another system
+    file.write_text("nothing that could be read")
+    assert environment.busy_processors(file=file) == 0
 
 
 def test_the_command_line_decides_before_torch_is_imported() -> None:
