@@ -73,6 +73,7 @@ def _attention() -> Iterator[Case]:
         "fwd": attention.attention_fwd_kernel,
         "dq": attention.attention_bwd_dq_kernel,
         "dk_dv": attention.attention_bwd_dk_dv_kernel,
+        "text_dq": attention.attention_bwd_text_dq_kernel,
         "short": attention.attention_bwd_short_kernel,
     }
     types = {"lse_ptr": "*fp32", "delta_ptr": "*fp32", "scale": "fp32"}
@@ -81,7 +82,7 @@ def _attention() -> Iterator[Case]:
         for config in CONFIGS.get(attention.entry(kind, columns, dtype == "fp32"), []):
             kernel = kernels[kind]
             sums = {"dk_ptr": "*fp32", "dv_ptr": "*fp32"} if kind == "short" else {}
-            for rest in _rests(dtype, config) if "RESTS" in kernel.arg_names else [{}]:
+            for rest in _rests(kind, dtype, config) if "RESTS" in kernel.arg_names else [{}]:
                 constexprs = {"D": columns, "UNIT": math.gcd(columns, 16), "UPCAST": False, **config.blocks, **rest}
                 sizes = " ".join(f"{key[6:]}{value}" for key, value in config.blocks.items())
                 sizes += "".join(f" rests{value}" for value in rest.values())
@@ -92,9 +93,9 @@ def _attention() -> Iterator[Case]:
     yield from _cases("attention_combine", attention.attention_combine_kernel, {}, ("E",), sums)
 
 
-def _rests(dtype: str, config: Config) -> list[dict[str, int]]:
+def _rests(kind: str, dtype: str, config: Config) -> list[dict[str, int]]:
     """Return how many blocks the last keys take: none, text's one, and the most; of bfloat16, compiled alike, one."""
-    most = config.blocks["BLOCK_N"] // attention.REST.value
+    most = 1 if kind == "text_dq" else config.blocks["BLOCK_N"] // attention.REST.value
     return [{"RESTS": rests} for rests in ((1,) if dtype == "bf16" else sorted({0, 1, most}))]
 
 

@@ -207,6 +207,7 @@ _ATTEND = {
         (64, 64, 4, 2), (64, 64, 4, 3), (32, 128, 8, 3), (128, 64, 8, 2), (32, 64, 4, 3), (64, 128, 4, 2),
         (64, 128, 8, 3), (128, 128, 8, 2), (32, 64, 4, 2), (16, 64, 4, 2), (32, 128, 4, 2),
     ),
+    "text_dq": _blocks("M", "N", (64, 64, 8, 1), (64, 64, 4, 1), (32, 64, 4, 1), (128, 64, 8, 1), (64, 64, 8, 2)),
     "short": _blocks(
         "M", "N",
         (64, 128, 8, 2), (64, 128, 4, 2), (32, 128, 4, 2), (32, 128, 8, 3), (64, 128, 8, 3), (16, 128, 4, 2),
@@ -231,8 +232,9 @@ def _attention(*shapes: Shape) -> list[Case]:
 
     made = []
     for shape in shapes:
-        short = shape[1] <= 128 and attention.entry("short", shape[2], False) in CONFIGS
-        for kind in ("fwd", "short") if short else ("fwd", "dq", "dk_dv"):
+        few = ("short",), ("text_dq", "dk_dv")
+        of_text = (kinds for kinds in few if attention.entry(kinds[0], shape[2], False) in CONFIGS and shape[1] <= 128)
+        for kind in ("fwd", *next(of_text, ("dq", "dk_dv"))):
             entry = attention.entry(kind, shape[2], False)
             names = ("attention_fwd_kernel",) if kind == "fwd" else (f"attention_bwd_{kind}_kernel",)
             tried = [one for one in _grid(entry, _ATTEND[kind]) if not one.fusion]

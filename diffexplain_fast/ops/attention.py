@@ -12,7 +12,7 @@ from diffexplain_fast.ops import _sdpa
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import Context, first_order, refuse_transforms
 from diffexplain_fast.ops._check import check_like, check_positive, check_tensors
-from diffexplain_fast.ops._impl import choose, raw
+from diffexplain_fast.ops._impl import HALF, choose, raw
 from diffexplain_fast.ops._register import register
 from diffexplain_fast.ops.reference import attention as reference
 
@@ -26,6 +26,9 @@ _CUDNN_KEYS = 256
 """Fewest keys with which cuDNN is faster than Triton's kernels. Measured on an H200 in bfloat16, forward and backward
 together, microseconds of cuDNN and of Triton: 136 and 66 for 77 keys, 41 and 77 for 256, 73 and 140 for 1024, 561 and
 873 for 4096."""
+_TEXT_KEYS, _TEXT_HEAD = 80, 96
+"""Most keys, and largest head dimension, with which Triton's backward reads no output, in half precision: a program of
+it holds the scores of all keys."""
 cudnn_preferred, CUDNN_DIMS = _sdpa.cudnn_preferred, _sdpa.CUDNN_DIMS
 
 
@@ -127,8 +130,24 @@ def attention_with_lse(q: Tensor, k: Tensor, v: Tensor, scale: float, impl: str)
     return forward(q, k, v, scale)
 
 
+_APART = ("triton", "reference")
+"""Implementations that can do without the output, or without gradients of the first images' keys and values."""
+
+
+def reads_output(q: Tensor, k: Tensor, impl: str) -> bool:
+    """Return whether ``attention_gradients`` reads the output.
+
+    Args:
+        q: queries [B, Nq, H, D].
+        k: keys [B, Nk, H, D].
+        impl: a chosen implementation; the reference does as Triton's kernels do.
+    """
+    few = k.shape[1] <= _TEXT_KEYS and q.shape[-1] <= _TEXT_HEAD and q.dtype in HALF
+    return not few or impl not in _APART
+
+
 def attention_gradients(
-    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float, impl: str
+    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor | None, lse: Tensor, scale: float, impl: str, first: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of q, k and v from the results of ``attention_with_lse``.
 
@@ -137,11 +156,15 @@ def attention_gradients(
         q: queries [B, Nq, H, D].
         k: keys [B, Nk, H, D].
         v: values [B, Nk, H, D].
-        o: output [B, Nq, H, D].
+        o: output [B, Nq, H, D]; None where ``reads_output`` says so.
         lse: log-sum-exp [B, H, Nq].
         scale: factor of the scores.
         impl: the implementation of the forward.
+        first: gradients of k and v are not asked for before this image; zeros there from Triton and the reference.
     """
+    if o is None or (first and impl in _APART):
+        apart = raw("attention_text_bwd", impl, reference.attention_text_bwd)
+        return apart(do, q, k, v, o, lse, scale, first)
     if impl == "sdpa":
         return _sdpa.attention_bwd(do, q, k, v, o, lse, scale)
     if impl == "cudnn":
@@ -181,5 +204,12 @@ register(
     "attention_bwd",
     "(Tensor do, Tensor q, Tensor k, Tensor v, Tensor o, Tensor lse, float scale) -> (Tensor, Tensor, Tensor)",
     lambda do, q, k, v, o, lse, scale: (q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)),
+    _kernels,
+)
+register(
+    "attention_text_bwd",
+    "(Tensor do, Tensor q, Tensor k, Tensor v, Tensor? o, Tensor lse, float scale, int first)"
+    " -> (Tensor, Tensor, Tensor)",
+    lambda do, q, k, v, o, lse, scale, first: (q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)),
     _kernels,
 )

@@ -9,7 +9,13 @@ from torch import Tensor
 from diffexplain_fast.ops._impl import Choice, choose, raw
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops._sdpa import CUDNN_LSE
-from diffexplain_fast.ops.attention import attention_gradients, attention_with_lse, cudnn_preferred, fitting
+from diffexplain_fast.ops.attention import (
+    attention_gradients,
+    attention_with_lse,
+    cudnn_preferred,
+    fitting,
+    reads_output,
+)
 from diffexplain_fast.ops.reference import geglu, group_norm_silu, layer_norm
 
 
@@ -192,12 +198,16 @@ class RawOps:
         """Return the result of ``ops.attention.attention_with_lse``."""
         return attention_with_lse(q, k, v, scale, fitting(self.chosen("attention"), q, k, self.cudnn))
 
+    def reads_output(self, q: Tensor, k: Tensor) -> bool:
+        """Return whether ``attention_bwd`` needs the output; with a text's few keys, Triton's kernels do not."""
+        return reads_output(q, k, fitting(self.chosen("attention"), q, k, self.cudnn))
+
     def attention_bwd(
-        self, do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
+        self, do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor | None, lse: Tensor, scale: float, first: int = 0
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the result of ``ops.attention.attention_gradients``.
 
         cuDNN takes only its own log-sum-exp; all others take cuDNN's, if settings changed after the forward.
         """
         impl = fitting(self.chosen("attention"), q, k, self.cudnn if lse.ndim == CUDNN_LSE else ())
-        return attention_gradients(do, q, k, v, o, lse if impl == "cudnn" else lse.flatten(2), scale, impl)
+        return attention_gradients(do, q, k, v, o, lse if impl == "cudnn" else lse.flatten(2), scale, impl, first)

@@ -112,7 +112,7 @@ def _of_ours(name: str, func: OpOverload, args: Arguments, kwargs: Options, out:
     """Return the launches of one of our ops: those that its own Triton launcher makes on these sizes."""
     op, way = name.removesuffix(_TRITON).rsplit("_", 1)
     found = launches_of(func, args, kwargs)
-    if op != "attention":
+    if not op.startswith("attention"):
         family = _FAMILIES.get(op, "norm")
         return [Launch(family, each.kernel, 0.0, each.bytes) for each in found]
     cost, (query, key) = float(flop(func, args, kwargs, out) or 0), args[1:3] if way == "bwd" else args[:2]

@@ -89,7 +89,8 @@ def _step(parts: Parts, level: Level, split: bool = False) -> _Ways:
     def step(level: Level, sample: Tensor) -> Tensor:
         rows = sample.to(text[0].dtype)
         run = functools.partial(split_guidance, parts.denoiser) if split else parts.denoiser
-        output = run(rows, text, parts.request.shifts, level)
+        apart = parts.request.split_guidance and not split
+        output = run(rows, text, parts.request.shifts, level.asking(text_apart=apart))
         return guided_step(sample, output, coefficients, None, None, impl="triton")[0]
 
     sample = _sample(parts).requires_grad_(not split)

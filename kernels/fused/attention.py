@@ -3,8 +3,8 @@
 With delta = rowsum(do o) and dS = P (do v^T - delta): dv = P^T do, dq = scale dS k, dk = scale dS^T q.
 Source: Dao, FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2. Sums over queries that several programs share go
 through partial sums, which are added up in a fixed order: a call with few keys fills a large GPU without atomics. Text
-keys fit into one program, which then computes all three gradients while it reads the queries once. 77 keys are a block
-of 64 and a rest of 16, not 128; the rest is read first.
+keys fit into one program, which then needs no output; see ``attention_text``. 77 keys are a block of 64 and a rest of
+16, not 128; the rest is read first.
 """
 
 import math
@@ -13,6 +13,12 @@ import torch
 import triton
 import triton.language as tl
 from diffexplain_fast.kernels import attention_tiles as tiles
+from diffexplain_fast.kernels.attention_text import (
+    REST,
+    attention_bwd_short_kernel,
+    attention_bwd_text_dq_kernel,
+    attention_combine_kernel,
+)
 from diffexplain_fast.kernels.attention_tiles import head, load, store, zeros
 from diffexplain_fast.kernels.configs import CONFIGS, Argument, launch
 from diffexplain_fast.kernels.primitives import unravel
@@ -22,8 +28,6 @@ _WIDTHS = (64, 96, 160)
 """Numbers of padded columns: an entry of the table of configurations serves up to one of them."""
 _PROGRAMS = 264
 """Number of programs to launch if queries can be divided: two for each of the 132 multiprocessors of an H100."""
-REST = tl.constexpr(16)
-"""Block size for the last keys, which do not fill a whole block: a larger one would spill registers."""
 _UNIT = 16
 """Largest power of two that strides are tested for: 16 elements are more than the widest load."""
 
@@ -182,76 +186,6 @@ def attention_bwd_dk_dv_kernel(
     tiles.store_sums(dk_ptr, dv_ptr, rows, offs_n < NK, (dk, dv), scale, D)
 
 
-@triton.jit
-def attention_bwd_short_kernel(
-    do_ptr,  # [B, NQ, H, D], contiguous
-    q_ptr,  # [B, NQ, H, D], strides below
-    k_ptr,  # [B, NK, H, D], strides below
-    v_ptr,  # [B, NK, H, D], strides of k
-    o_ptr,  # [B, NQ, H, D], contiguous
-    lse_ptr,  # [B, H, NQ], float32
-    dq_ptr,  # [B, NQ, H, D], contiguous
-    dk_ptr,  # [B * splits, NK, H, D], contiguous
-    dv_ptr,  # [B * splits, NK, H, D], contiguous
-    stride_q_b,  # in UNITs, as all strides
-    stride_q_n,
-    stride_q_h,
-    stride_k_b,
-    stride_k_n,
-    stride_k_h,
-    H,
-    NQ,
-    NK,
-    ROWS,  # queries of a split
-    scale,
-    D: tl.constexpr,
-    UNIT: tl.constexpr,
-    UPCAST: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-):
-    pid_s, pid_h = tl.program_id(0) // H, tl.program_id(0) % H
-    pid_b, first = pid_s // tl.cdiv(NQ, ROWS), pid_s % tl.cdiv(NQ, ROWS) * ROWS
-    offs_q = head(pid_b, pid_h, stride_q_b, stride_q_h, UNIT)
-    offs_k = head(pid_b, pid_h, stride_k_b, stride_k_h, UNIT)
-    offs_o = head(pid_b, pid_h, NQ * H, 1, D)
-    lse_ptr += head(pid_b, pid_h, H * NQ, NQ, 1)
-    offs_n = tl.arange(0, BLOCK_N)
-    mask_n, offs_k = offs_n < NK, offs_k + offs_n.to(tl.int64) * stride_k_n * UNIT
-    k, v = load(k_ptr, offs_k, mask_n, D, UPCAST), load(v_ptr, offs_k, mask_n, D, UPCAST)  # [BLOCK_N, D]
-    k_again = load(k_ptr, offs_k, mask_n, D, UPCAST, True)
-    dk, dv = zeros(BLOCK_N, D), zeros(BLOCK_N, D)
-    for start in range(first, tl.minimum(first + ROWS, NQ), BLOCK_M):
-        offs_m = (start + tl.arange(0, BLOCK_M)).to(tl.int64)
-        mask_m, rows = offs_m < NQ, offs_o + offs_m * H * D
-        q = load(q_ptr, offs_q + offs_m * stride_q_n * UNIT, mask_m, D, UPCAST)  # [BLOCK_M, D]
-        do = load(do_ptr, rows, mask_m, D, UPCAST)  # [BLOCK_M, D]
-        delta = tiles.row_product(do, load(o_ptr, rows, mask_m, D, UPCAST))  # [BLOCK_M]
-        lse = tl.load(lse_ptr + offs_m, mask=mask_m, other=0.0)  # [BLOCK_M]
-        ds, dk, dv = tiles.add_dk_dv(q, do, k, v, mask_n[:, None], scale, lse, delta, dk, dv)
-        dq = tiles.add_product(tl.trans(ds), k_again, zeros(BLOCK_M, D))  # [BLOCK_M, BLOCK_N] @ [BLOCK_N, D]
-        store(dq_ptr, rows, mask_m, tiles.times(dq, scale), D)
-    rows = head(pid_s, pid_h, NK * H, 1, D) + offs_n.to(tl.int64) * H * D
-    tiles.store_sums(dk_ptr, dv_ptr, rows, mask_n, (dk, dv), scale, D)
-
-
-@triton.jit
-def attention_combine_kernel(parts_dk_ptr, parts_dv_ptr, dk_ptr, dv_ptr, E, SPLITS, BLOCK_E: tl.constexpr):
-    """Add up partial sums, parts_dk and parts_dv [B, SPLITS, E], to dk and dv [B, E]; E is NK * H * D."""
-    blocks = tl.cdiv(E, BLOCK_E)
-    pid_b = (tl.program_id(0) // blocks).to(tl.int64)
-    offs_e = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK_E + tl.arange(0, BLOCK_E)
-    mask = offs_e < E
-    dk = tl.zeros([BLOCK_E], tl.float32)
-    dv = tl.zeros([BLOCK_E], tl.float32)
-    for split in range(0, SPLITS):
-        offs = (pid_b * SPLITS + split) * E + offs_e
-        dk += tl.load(parts_dk_ptr + offs, mask=mask, other=0.0)  # [BLOCK_E]
-        dv += tl.load(parts_dv_ptr + offs, mask=mask, other=0.0)  # [BLOCK_E]
-    tl.store(dk_ptr + pid_b * E + offs_e, dk.to(dk_ptr.dtype.element_ty), mask=mask)
-    tl.store(dv_ptr + pid_b * E + offs_e, dv.to(dv_ptr.dtype.element_ty), mask=mask)
-
-
 def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Return o [B, Nq, H, D] and the log-sum-exp [B, H, Nq] of q [B, Nq, H, D], k and v [B, Nk, H, D], scale > 0."""
     call = _Call(q, k, v, scale)
@@ -265,16 +199,30 @@ def attention_bwd(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return dq [B, Nq, H, D], dk and dv [B, Nk, H, D] from the results of ``attention_fwd`` and the gradient of o."""
+    return attention_text_bwd(do, q, k, v, None if _Call(q, k, v, scale).fits("text_dq") else o, lse, scale, 0)
+
+
+def attention_text_bwd(
+    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor | None, lse: Tensor, scale: float, first: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dq, dk and dv; dk and dv of the images before ``first`` are zeros.
+
+    The output may be None for the few keys of a text in half precision, if heads are not too wide.
+    """
     call = _Call(q, k, v, scale)
-    do, o, lse = do.contiguous(), o.contiguous(), lse.contiguous()
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
-    pointers = {"do_ptr": do, "lse_ptr": lse}
-    if call.short:
-        call.by_keys("short", attention_bwd_short_kernel, dk, dv, o_ptr=o, dq_ptr=dq, **pointers)
+    pointers = {"do_ptr": do.contiguous(), "lse_ptr": lse.contiguous()}
+    if call.fits("short"):
+        call.by_keys("short", attention_bwd_short_kernel, dk, dv, first, dq_ptr=dq, FIRST=first, **pointers)
         return dq, dk, dv
-    delta = torch.empty(lse.shape, dtype=lse.dtype, device=lse.device)
-    call.by_queries("dq", attention_bwd_dq_kernel, o_ptr=o, delta_ptr=delta, dq_ptr=dq, **pointers)
-    call.by_keys("dk_dv", attention_bwd_dk_dv_kernel, dk, dv, delta_ptr=delta, **pointers)
+    pointers["delta_ptr"] = torch.empty(lse.shape, dtype=torch.float32, device=lse.device)
+    if o is None:
+        call.by_queries("text_dq", attention_bwd_text_dq_kernel, dq_ptr=dq, **pointers)
+    else:
+        call.by_queries("dq", attention_bwd_dq_kernel, o_ptr=o.contiguous(), dq_ptr=dq, **pointers)
+    asked = _Call(q[first:], k[first:], v[first:], scale)
+    pointers = {name: tensor[first:] for name, tensor in pointers.items()}
+    asked.by_keys("dk_dv", attention_bwd_dk_dv_kernel, dk, dv, first, **pointers)
     return dq, dk, dv
 
 
@@ -282,7 +230,7 @@ def entry(kernel: str, columns: int, exact: bool) -> str:
     """Return the name of an entry in the table of configurations.
 
     Args:
-        kernel: "fwd", "dq", "dk_dv" or "short".
+        kernel: "fwd", "dq", "dk_dv", "text_dq" or "short".
         columns: number of columns of a head.
         exact: True if the tensors are float32.
 
@@ -322,11 +270,10 @@ class _Call:
             "UPCAST": q.dtype == torch.bfloat16 and triton.knobs.runtime.interpret,
         }
 
-    @property
-    def short(self) -> bool:
-        """True if one program can hold all keys with their gradients."""
-        entry = self.entry("short")
-        return entry in CONFIGS and self.keys <= CONFIGS[entry][0].blocks["BLOCK_N"]
+    def fits(self, kernel: str) -> bool:
+        """Whether a program of a kernel, "short" or "text_dq", can hold all keys."""
+        entry, rest = self.entry(kernel), REST.value if kernel == "text_dq" else 0
+        return entry in CONFIGS and self.keys <= CONFIGS[entry][0].blocks["BLOCK_N"] + rest
 
     def entry(self, kernel: str) -> str:
         """Return the name of a kernel's entry in the table of configurations."""
@@ -335,7 +282,8 @@ class _Call:
     def by_queries(self, name: str, kernel: triton.JITFunction, **pointers: Tensor) -> None:
         """Launch a kernel whose programs divide the queries; each program reads all keys."""
         entry = self.entry(name)
-        rest = self.keys % CONFIGS[entry][0].blocks["BLOCK_N"]
+        block = CONFIGS[entry][0].blocks["BLOCK_N"]
+        rest = max(self.keys - block, 0) if name == "text_dq" else self.keys % block
         heads = self.images * self.heads
         launch(
             entry,
@@ -346,28 +294,43 @@ class _Call:
             **self.arguments,
         )
 
-    def by_keys(self, name: str, kernel: triton.JITFunction, dk: Tensor, dv: Tensor, **pointers: Tensor) -> None:
-        """Launch a kernel whose programs divide the keys, and also the queries if keys are too few to fill a GPU."""
+    def by_keys(
+        self, name: str, kernel: triton.JITFunction, dk: Tensor, dv: Tensor, first: int, **arguments: Argument
+    ) -> None:
+        """Launch a kernel whose programs divide the keys, and also the queries if keys are too few to fill a GPU.
+
+        Each program has as many queries as if all images of dk and dv had a gradient.
+
+        Args:
+            name: as in ``entry``.
+            kernel: kernel.
+            dk: gradient of the keys [B, Nk, H, D].
+            dv: gradient of the values.
+            first: the first image that has these; for those before, they are zeros.
+            arguments: other arguments of the kernel.
+        """
         entry = self.entry(name)
         blocks = CONFIGS[entry][0].blocks
-        programs = self.images * self.heads * triton.cdiv(self.keys, blocks["BLOCK_N"])
+        each = self.heads * triton.cdiv(self.keys, blocks["BLOCK_N"])
+        programs = len(dk) * each
         steps = triton.cdiv(self.queries, blocks["BLOCK_M"])
         rows = triton.cdiv(steps, triton.cdiv(_PROGRAMS, programs)) * blocks["BLOCK_M"]
         splits = triton.cdiv(self.queries, rows)
-        shape = (self.images * splits, *dk.shape[1:])
-        sums = (dk, dv) if splits == 1 else [torch.empty(shape, dtype=torch.float32, device=dk.device) for _ in "kv"]
-        pointers |= {"dk_ptr": sums[0], "dv_ptr": sums[1]}
-        launch(entry, kernel, lambda _: (programs * splits,), ROWS=rows, **pointers, **self.arguments)
-        if splits > 1:
+        shape, whole = ((len(dk) - first) * splits, *dk.shape[1:]), splits == 1 and first == 0
+        sums = (dk, dv) if whole else [torch.empty(shape, dtype=torch.float32, device=dk.device) for _ in "kv"]
+        arguments |= {"dk_ptr": sums[0], "dv_ptr": sums[1], "ROWS": rows}
+        launch(entry, kernel, lambda _: (self.images * each * splits,), **arguments, **self.arguments)
+        if not whole:
             elements = dk[0].numel()
             launch(
                 "attention_combine",
                 attention_combine_kernel,
-                lambda meta: (self.images * triton.cdiv(elements, meta["BLOCK_E"]),),
+                lambda meta: (len(dk) * triton.cdiv(elements, meta["BLOCK_E"]),),
                 parts_dk_ptr=sums[0],
                 parts_dv_ptr=sums[1],
                 dk_ptr=dk,
                 dv_ptr=dv,
                 E=elements,
                 SPLITS=splits,
+                FIRST=first,
             )

@@ -192,6 +192,21 @@ def add_dk_dv(q, do, k, v, mask, scale, lse, delta, dk, dv):
 
 
 @triton.jit
+def with_weights(q, do, k, v, mask, scale, lse):
+    """Return P and do v^T [queries, keys] for a block of keys [keys, D]; lse is [queries]."""
+    p = _weights(_masked(outer(q, k), mask), scale, lse[:, None], q[0].dtype == tl.float32)
+    return p, outer(do, v)
+
+
+@triton.jit
+def of_all_keys(q, do, k, v, mask, scale, lse):
+    """Return P and dS^T [keys, queries] for all keys [keys, D]: delta, a sum over them, is known from both factors."""
+    p = _weights(_masked(outer(k, q), mask), scale, lse[None, :], q[0].dtype == tl.float32)
+    dp = outer(v, do)
+    return p, (p * (dp - tl.sum(p * dp, 0)[None, :])).to(q[0].dtype)
+
+
+@triton.jit
 def store_sums(dk_ptr, dv_ptr, rows, mask, sums, scale, D: tl.constexpr):
     """Write dk and dv [keys, D] of a block of keys; sums are (dk / scale, dv)."""
     store(dk_ptr, rows, mask, times(sums[0], scale), D)

@@ -123,7 +123,7 @@ def test_the_hash_covers_compiled_code_but_not_prose(
 
 
 def test_a_kernel_file_counts_with_those_that_it_imports() -> None:
-    assert aot.with_imports("attention") == {"attention", "attention_tiles", "primitives"}
+    assert aot.with_imports("attention") == {"attention", "attention_text", "attention_tiles", "primitives"}
     assert aot.with_imports("geglu") == {"geglu"}
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from diffexplain_fast.ops.attention import reads_output
 from diffexplain_fast.ops.reference import attention as reference
 from tests.kernels.harness import DEVICE, check, padded
 
@@ -117,6 +118,47 @@ def test_queries_that_programs_share_are_within_budget(
     """The cases have one partial sum per block of queries, no partial sums, and sums of several blocks."""
     monkeypatch.setattr(kernels, "_PROGRAMS", programs)
     check_both(161, keys, 16, torch.float16)
+
+
+@pytest.mark.parametrize("output", [True, False], ids=["output", "no output"])
+@pytest.mark.parametrize(("keys", "columns"), [(77, 40), (77, 80), (64, 80), (5, 80), (77, 160)])
+def test_images_that_are_not_asked_have_zeros_and_the_others_what_they_had(
+    keys: int, columns: int, output: bool
+) -> None:
+    """The kernels know the sum of a softmax's backward without the output, and no bit is another for fewer images."""
+    q, k, v = (torch.randn(3, rows, 2, columns).half() for rows in (35, keys, keys))
+    o, lse = check(kernels.attention_fwd, reference.attention_fwd, (q, k, v, 0.2))
+    given = (torch.randn_like(o), q, k, v, o if output or columns > 96 else None, lse, 0.2)
+    for first in (0, 1, 2):
+        check(kernels.attention_text_bwd, reference.attention_text_bwd, (*given, first), factor=3.0)
+    whole, part = (kernels.attention_text_bwd(*map(_placed, given), first) for first in (0, 2))
+    assert all(torch.equal(grad[2:], wanted[2:]) for grad, wanted in zip(part, whole, strict=True))
+    assert torch.equal(part[0], whole[0]) and not any(grad[:2].any() for grad in part[1:])
+
+
+def _placed(value: Tensor | float | None) -> Tensor | float | None:
+    return padded(value) if isinstance(value, Tensor) else value
+
+
+@pytest.mark.parametrize("programs", [1, 6, 100])
+@pytest.mark.parametrize("columns", [40, 80])
+def test_queries_of_asked_images_that_programs_share_are_within_budget(
+    monkeypatch: pytest.MonkeyPatch, programs: int, columns: int
+) -> None:
+    monkeypatch.setattr(kernels, "_PROGRAMS", programs)
+    q, k, v, do = (torch.randn(2, rows, 1, columns).half() for rows in (161, 77, 77, 161))
+    _, lse = reference.attention_fwd(q, k, v, 0.2)
+    check(kernels.attention_text_bwd, reference.attention_text_bwd, (do, q, k, v, None, lse, 0.2, 1), factor=3.0)
+
+
+@pytest.mark.parametrize("columns", [16, 40, 64, 80, 96])
+@pytest.mark.parametrize("keys", [1, 80, 81])
+def test_the_kernels_can_do_without_the_output_where_the_op_says_so(keys: int, columns: int) -> None:
+    q, k = torch.zeros(1, 4, 1, columns).half(), torch.zeros(1, keys, 1, columns).half()
+    call = kernels._Call(q, k, k, 1.0)
+    if not reads_output(q, k, "triton"):
+        assert call.fits("short") or call.fits("text_dq")
+    assert reads_output(q, k, "triton") == (keys > 80) and reads_output(q.float(), k.float(), "triton")
 
 
 def test_one_key_has_no_gradient() -> None:

@@ -42,8 +42,8 @@ class Job:
         schedule: the sampler's table.
         coefficients: rows of ``ops.guided_step``, [N, 8], in the sample's dtype.
         noises: fresh noise of each step, None where the step adds none.
-        split_guidance: whether the unconditional rows, the first half of all rows, get no gradient, so that they run by
-            themselves and keep nothing wherever nothing flows back through the latents either.
+        split_guidance: whether the text of the unconditional rows, the first half of all rows, gets no gradient, so
+            that they run by themselves and keep nothing wherever nothing flows back through the latents either.
         mode: which part of the loop is differentiated.
         levels: storage level of each step by name, and of the decoder last.
         recording: whether a backward may follow.
@@ -202,7 +202,8 @@ class Trajectory:
             denoiser: Callable[..., Tensor] = job.denoiser
             if i >= job.mode.first_step:
                 denoiser = job.outside.aware(denoiser, i, own, job.trained.unet, moving)
-            output = job.draws.alike(denoiser, i, own)(rows, text, shifts, level)
+            asking = level.asking(text_apart=job.split_guidance)
+            output = job.draws.alike(denoiser, i, own)(rows, text, shifts, asking)
         if job.guidance_rescale:
             unconditional, conditional = output.to(sample.dtype).chunk(2)
             guided = unconditional + job.coefficients[i, 0] * (conditional - unconditional)

@@ -29,6 +29,8 @@ class Level:
         hidden: FLOP for each element from which the first convolution's result in a residual block is kept.
         costly: FLOP for each element from which results are kept although the step is computed again.
         shelf: where a step that is computed again keeps them; None where it is not, or where nothing is kept.
+        text_apart: whether the first half of all rows, the unconditional ones, needs no gradient of its text, which may
+            then be zeros.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Level:
     hidden: float = 0.0
     costly: float = math.inf
     shelf: Shelf | None = None
+    text_apart: bool = False
 
     def keeps_product(self, channels: int) -> bool:
         """Whether the product of an input with so many channels is kept: each channel is 2 FLOP for each element."""
@@ -51,6 +54,10 @@ class Level:
     def on(self, shelf: Shelf | None) -> "Level":
         """Return this level with a shelf."""
         return replace(self, shelf=shelf)
+
+    def asking(self, text_apart: bool) -> "Level":
+        """Return this level, with ``text_apart`` as given."""
+        return self if text_apart == self.text_apart else replace(self, text_apart=text_apart)
 
     def kept(self, flop: float, compute: Callable[["Level"], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """Return the results of a computation, from the shelf if they were costly and the step is computed again.

@@ -214,7 +214,10 @@ class _SelfAttention(TensorFunction):
 
 
 class _CrossAttention(TensorFunction):
-    """x + out(attention(norm(x), k, v)); trained matrices as in ``_SelfAttention``."""
+    """x + out(attention(norm(x), k, v)); trained matrices as in ``_SelfAttention``.
+
+    Where the backward reads no output, the queries, of the same size, are kept in its place.
+    """
 
     @staticmethod
     def forward(ctx: Context, x: Tensor, k: Tensor, v: Tensor, block: Block, level: Level, *trained: Tensor) -> Tensor:
@@ -222,9 +225,13 @@ class _CrossAttention(TensorFunction):
         n, mean, rstd, copy = entered(x, raw, block.norms[1], block.ends[1])
         q = layer.split(layer.q(n))
         o, lse = raw.attention_fwd(q, k, v, layer.scale)
-        kept = ((o, lse) if level.keep_attention else ()) + ((q,) if level.keeps_product(x.shape[-1]) else ())
+        ctx.by_output = raw.reads_output(q, k)
+        if ctx.by_output:
+            kept = ((o, lse) if level.keep_attention else ()) + ((q,) if level.keeps_product(x.shape[-1]) else ())
+        else:
+            kept = (lse, q) if level.keep_attention or level.keeps_product(x.shape[-1]) else (lse,)
         ctx.save_for_backward(x, mean, rstd, k, v, *trained, *kept)
-        ctx.block, ctx.trained = block, len(trained)
+        ctx.block, ctx.trained, ctx.silent = block, len(trained), len(k) // 2 if level.text_apart else 0
         return block.ends[1].added(o.flatten(0, 1).flatten(1), x, copy)
 
     @staticmethod
@@ -234,20 +241,17 @@ class _CrossAttention(TensorFunction):
         block = ctx.block
         layer = block.cross
         do = layer.split(layer.out.backward(dy))
-        n = x if kept[2:] and not ctx.trained else normalise(x, block.raw, block.norms[1])[0]  # as in self-attention
-        q = kept[2] if kept[2:] else layer.split(layer.q(n))
-        o, lse = kept[:2] or block.raw.attention_fwd(q, k, v, layer.scale)
-        dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale)
-        dq = dq.flatten(2)
-        grads = matrix_gradients((layer.q.thin, n, dq), (layer.out.thin, o.flatten(2), dy)) if ctx.trained else []
-        return (
-            normalise_backward(layer.q.backward(dq), x, block.raw, block.norms[1], (mean, rstd), dy),
-            dk,
-            dv,
-            None,
-            None,
-            *grads,
-        )
+        output, queries = (kept[:2], kept[2:]) if ctx.by_output else ((None, kept[0]), kept[1:])
+        n = x if queries and not ctx.trained else normalise(x, block.raw, block.norms[1])[0]  # as in self-attention
+        q = queries[0] if queries else layer.split(layer.q(n))
+        o, lse = output or block.raw.attention_fwd(q, k, v, layer.scale)
+        dq, dk, dv = block.raw.attention_bwd(do, q, k, v, o, lse, layer.scale, ctx.silent)
+        dq, grads = dq.flatten(2), []
+        if ctx.trained:
+            o = block.raw.attention_fwd(q, k, v, layer.scale)[0] if o is None else o
+            grads = matrix_gradients((layer.q.thin, n, dq), (layer.out.thin, o.flatten(2), dy))
+        dx = normalise_backward(layer.q.backward(dq), x, block.raw, block.norms[1], (mean, rstd), dy)
+        return dx, dk, dv, None, None, *grads
 
 
 class _FeedForward(TensorFunction):

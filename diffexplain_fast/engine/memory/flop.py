@@ -27,6 +27,12 @@ def _attention(arguments: Arguments, out: object, products: int, axis: int, firs
     return products * 2 * int(q.numel() * k.shape[axis])
 
 
+def _text_attention(arguments: Arguments, out: object) -> int:
+    """Return the same for a backward in which the images before ``first`` get no gradient of k and v."""
+    whole, images, first = _attention(arguments, out, 1, 1, 1), len(arguments[1]), int(arguments[7])
+    return 3 * whole + 2 * whole * (images - first) // max(images, 1)
+
+
 # Backward: scores once more, then dv, dp, dq and dk; the first argument is the output's gradient.
 _FORMULAS: dict[str, Callable[..., int]] = {
     "mkldnn::_convolution_pointwise": _product,
@@ -41,6 +47,7 @@ _FORMULAS: dict[str, Callable[..., int]] = {
         )
         for implementation in ("", "_triton")
     },
+    "diffexplain_fast::attention_text_bwd_triton": _text_attention,
 }
 """Formulas of the operations that torch's own table lacks."""
 

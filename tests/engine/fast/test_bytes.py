@@ -42,6 +42,15 @@ def test_a_step_keeps_no_more_bytes_than_its_level_allows(model, level, limit):
     assert counted(model, level).kept <= limit * MIB
 
 
+def test_cross_attention_keeps_queries_or_output_but_not_both():
+    """With 1280 channels products are kept at all of these; there the output of cross-attention is kept too."""
+    lean, attend = counted("sd15", "lean"), counted("sd15", "attend")
+    rows = 2 * 4096 * 320 * DTYPE.itemsize  # of one layer at the largest size; the next have half and a quarter
+    outputs = 5 * (rows + rows // 2 + rows // 4) + rows // 8
+    # What attention adds to the level: the output of self-attention, its log-sum-exp, and one of two of the cross.
+    assert lean.kept - attend.kept == pytest.approx(2 * outputs, rel=0.05)
+
+
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 LEVELS_OF_STEPS = ("keep", "narrow", "lean", "attend", "block")
 

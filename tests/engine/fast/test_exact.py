@@ -1,6 +1,7 @@
 """Float64: the fast engine's images and gradients are plain autograd's, whatever it stores."""
 
 import itertools
+from importlib import import_module
 
 import pytest
 import torch
@@ -59,6 +60,16 @@ def test_every_storage_level_is_plain_autograd(model, plan, wanted):
     steps, decoder = PLANS[plan]
     with levels(*steps, decoder=decoder):
         assert_exact(case, None if wanted == "all" else ("prompt_embeds",))
+
+
+@pytest.mark.parametrize("plan", ["keep", "narrow", "lean", "attend", "block", "again", "mixed"])
+@pytest.mark.parametrize("wanted", ["all", "prompt"])
+def test_cross_attention_without_its_output_is_plain_autograd(monkeypatch, wanted, plan):
+    """As in half precision, where the queries are kept in its place."""
+    monkeypatch.setattr(import_module("diffexplain_fast.ops.attention"), "HALF", (torch.float64,))
+    steps, decoder = PLANS[plan]
+    with levels(*steps, decoder=decoder):
+        assert_exact(Case("sd15", "ddim", steps=2, batch=2), None if wanted == "all" else ("prompt_embeds",))
 
 
 @pytest.mark.parametrize("kind", SCHEDULERS)
