@@ -10,8 +10,17 @@ from torch import Tensor, nn
 
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.models.labels import told_apart
-from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Neuron, Response, Target, as_target
+from diffexplain_fast.targets import (
+    ClassLogit,
+    ClassProbability,
+    Disagreement,
+    Neuron,
+    Response,
+    Target,
+    as_target,
+    parse_target,
+    told_apart,
+)
 from tests.tiny import LABELS, tiny_classifier
 
 
@@ -31,7 +40,22 @@ def pixels() -> Tensor:
 
 @pytest.mark.parametrize(
     "labels",
-    [["", "0", "x"], ["0", "", "x"], ["", "", "0"], ["fish", "fish", "fish (0)"], ["a (1)", "a", "a"], ["1", "0", "0"]],
+    [
+        ["", "0", "x"],
+        ["0", "", "x"],
+        ["", "", "0"],
+        ["fish", "fish", "fish (0)"],
+        ["a (1)", "a", "a"],
+        ["1", "0", "0"],
+        ["boat", "logit:boat", "logit:boat"],
+        ["logit:boat (1)", "logit:boat", "logit:boat"],
+        ["boat (2)", "logit:boat", "logit:boat"],
+        ["neuron:x:3", "neuron:x:3", "x"],
+        ["x:3", "x:3", "x"],
+        ["a - b", "a - b", "a"],
+        ["a + b", "a", "a + b"],
+        ["2*a", "2*a", "a"],
+    ],
     ids=str,
 )
 def test_every_class_has_a_text_of_its_own_by_which_it_is_found(labels: list[str]) -> None:
@@ -42,8 +66,10 @@ def test_every_class_has_a_text_of_its_own_by_which_it_is_found(labels: list[str
         assert len({kind(index).bind(classifier).describe() for index in range(3)}) == 3
     names = [ClassLogit(index).bind(classifier).name for index in range(3)]
     assert names == told_apart(labels) and [classifier.label_index(str(name)) for name in names] == [0, 1, 2]
-    for index, label in enumerate(labels):
+    for index, (label, name) in enumerate(zip(labels, told_apart(labels), strict=True)):
         assert ClassLogit(index).bind(classifier).label == index
+        assert as_target(name).bind(classifier).describe() == ClassProbability(index).bind(classifier).describe()
+        assert as_target(parse_target(name, classifier.labels)).bind(classifier).label == index  # on the command line
         if labels.count(label) == 1:
             assert ClassLogit(label).bind(classifier).describe() == f"ClassLogit({label})"
             assert ClassLogit(label).describe() == f"ClassLogit({label})"

@@ -155,7 +155,7 @@ class Explainer(Attributing, Gathering, Segmenting):
             TypeError: an argument of the wrong kind, or an option that does not exist.
             ValueError: an argument out of range, an unknown label or layer, a prompt longer than the context, a
                 candidate or start of no or more than n_tokens tokens or with a character that the tokenizer does not
-                know, a checkpoint of another configuration.
+                know, a checkpoint of another configuration, a memory limit into which no step fits.
             NonFiniteError: NaN or infinity in a loss; names the iteration, ``last_good`` holds the best state before
                 it.
             StorageError: a checkpoint that cannot be written.
@@ -177,7 +177,8 @@ class Explainer(Attributing, Gathering, Segmenting):
             chosen = fitting.with_pictures(chosen, checkpoint) if asked else chosen
             fitting.reserve(chosen)
             text = self._text(chosen.prefix, sampler)
-            problem = Problem(self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
+            run = (self.pipeline, sampler, self.classifier, bound, chosen.prefix, self.seed, text)
+            problem = Problem(*run, limited=fitting.has_limit_of_caller)
             with bars_beside(callback, progress, bound.describe()) as report:
                 found = explain_target(problem, chosen, checkpoint, report, asked)
                 explain_otherwise(problem, chosen, found, count, checkpoint, report, asked)

@@ -45,12 +45,17 @@ class Fitting:
         """Whether there is a byte limit."""
         return is_limited(self.options["backend"], self.options["memory"], self.pipeline.device)
 
+    @property
+    def has_limit_of_caller(self) -> bool:
+        """Whether the caller gave the byte limit; "auto" is what is free when a step begins."""
+        return self.limited and self.options["memory"] != "auto"
+
     def reserve(self, search: Options) -> None:
         """Let the sampler leave the room that a search needs beside it; none without a limit."""
         found = None
         if self.limited:
             # Free memory does not contain weights, so they do not count.
-            weights = self.options["memory"] != "auto"
+            weights = self.has_limit_of_caller
             found = reserved_bytes(self.pipeline, self.classifier, self.target, search, weights)
         if self.sampler.plans_memory:
             self.sampler.reserve(found)

@@ -34,7 +34,8 @@ def attribute(
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
     beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
     budget: Annotated[
-        str | None, typer.Option(help='Limit of all edits: rows of the denoiser as "2000 rows", or a time as "20 s".')
+        str | None,
+        typer.Option(help='Limit of all edits: rows of the denoiser as 2000 or "2000 rows", or a time as "20 s".'),
     ] = None,
     caption: Annotated[list[str] | None, typer.Option(help="One for each picture, in order.")] = None,
     gradcam: Annotated[bool, typer.Option("--gradcam", help="Show Grad-CAM of each picture; needs captum.")] = False,

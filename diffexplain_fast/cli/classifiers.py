@@ -87,7 +87,7 @@ def classes(classifier: Name, as_json: options.OneJson = False) -> None:
 
     Example: diffexplain-fast classes tinyworld/background
     """
-    from diffexplain_fast.models.labels import told_apart
+    from diffexplain_fast.targets import told_apart
 
     loaded = load_classifier(classifier, "cpu")
     if loaded.labels is None:

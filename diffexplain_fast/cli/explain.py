@@ -20,7 +20,7 @@ from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.methods.diffexplainer.options import Options, options_from
 from diffexplain_fast.records import Json
 from diffexplain_fast.runs.bars import ProgressBars
-from diffexplain_fast.targets import Target, as_target, parse_target
+from diffexplain_fast.targets import Target, as_target, parse_target, told_apart
 
 if TYPE_CHECKING:
     from diffexplain_fast.api.explainer import Explainer
@@ -204,7 +204,6 @@ def _targets(given: Sequence[str] | None, every: bool, labels: Sequence[str] | N
     A label may mean nothing as text, such as an empty one, or the class of another label.
     """
     from diffexplain_fast.errors import wrong_value
-    from diffexplain_fast.models.labels import told_apart
 
     if every and given:
         raise wrong_value("target", "targets or --all, not both", " ".join(given))

@@ -38,7 +38,8 @@ Candidates = Annotated[
 Budget = Annotated[
     str | None,
     typer.Option(
-        help='Limit of the search for each target: rows of the denoiser as "2000 rows", or a time as "40 s" or "5 min".'
+        help='Limit of the search for each target: rows of the denoiser as 2000 or "2000 rows", '
+        'or a time as "40 s" or "5 min".'
     ),
 ]
 Modes = Annotated[

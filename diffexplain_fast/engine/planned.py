@@ -38,6 +38,7 @@ class Planned:
         negative_pooled_prompt_embeds: Tensor | None = None,
         time_ids: Tensor | None = None,
         negative_time_ids: Tensor | None = None,
+        num_inference_steps: int | None = None,
     ) -> Plan | None:
         """Return the storage plan of a call whose gradient reaches the prompt embeddings, without running the call.
 
@@ -51,6 +52,7 @@ class Planned:
             negative_pooled_prompt_embeds: [1 or B, p], XL only.
             time_ids: [1 or B, 6], XL only.
             negative_time_ids: [1 or B, 6], XL only.
+            num_inference_steps: steps of the call; None for the sampler's number.
 
         Returns:
             The plan under the limit that ``memory`` gives now; None for the reference, which plans nothing.
@@ -61,7 +63,7 @@ class Planned:
                 argument of the wrong shape, dtype or device, or one that is needed and missing.
         """
         self._follow()
-        schedule, mode = self._courses.of(self._spacing)
+        schedule, mode = self._courses.of(self._spacing.changed(num_inference_steps, None, None))
         pooled = (pooled_prompt_embeds, negative_pooled_prompt_embeds)
         more = dict(zip(SIZES, (*pooled, time_ids, negative_time_ids), strict=True))
         prompts, generator = (prompt_embeds, negative_prompt_embeds), torch.Generator("cpu").manual_seed(0)

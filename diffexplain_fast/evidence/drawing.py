@@ -70,12 +70,13 @@ class Drawing:
         return pixels.clamp(0, 1)
 
     @torch.no_grad()
-    def planned_time(self, conditioning: Conditioning, size: int) -> float | None:
+    def planned_time(self, conditioning: Conditioning, size: int, steps: int | None = None) -> float | None:
         """Return the FLOP of ``size`` images with a gradient under the sampler's memory limit; None without a plan.
 
         Args:
             conditioning: prompt embeddings of 1 or ``size`` prompts.
             size: images at once.
+            steps: denoising steps; None for the sampler's own number.
 
         Raises:
             ValueError: so many images do not fit into the limit.
@@ -87,6 +88,7 @@ class Drawing:
             embeds.new_zeros(size, *self.pipeline.latent_shape),
             pooled_prompt_embeds=pooled,
             negative_pooled_prompt_embeds=None if negative is None else negative.pooled,
+            num_inference_steps=steps,
             **self.pipeline.extras(conditioning, size),
         )
         return None if plan is None else plan.time

@@ -51,6 +51,7 @@ class Problem:
             steps and guidance only share it.
         scale: how well the denoiser knows random pictures and their own under ``others``, empty and shared in the same
             way.
+        limited: whether memory has a limit of bytes that the caller gave.
     """
 
     pipeline: Pipeline
@@ -66,6 +67,7 @@ class Problem:
     others: Sequence[Tensor] = ()
     answers: list[Tensor] = field(default_factory=list)
     scale: list[Tensor] = field(default_factory=list)
+    limited: bool = False
 
     @cached_property
     def calls(self) -> SingleCalls:
@@ -158,6 +160,23 @@ class Problem:
         recorded = torch.is_grad_enabled() and conditioning.prompt_embeds.requires_grad
         self.cost.count(rows, gradient=recorded)
         return self._drawing.images(conditioning, stage, indices, self.steps, self.guided)
+
+    @torch.no_grad()
+    def check_room(self, n_tokens: int, pictures: int) -> None:
+        """Refuse the caller's limit of bytes where no gradient of pictures fits into it, without drawing any.
+
+        The plan that is made for it serves the calls that follow.
+
+        Args:
+            n_tokens: soft tokens of their prompts.
+            pictures: of one call.
+
+        Raises:
+            ValueError: they do not fit; the message says how many bytes are needed at least.
+        """
+        if self.limited:
+            text = self.pipeline.encode_soft(self.pipeline.word_table()[:n_tokens], prefix=self.prefix)
+            self._drawing.planned_time(text, pictures, self.steps)
 
     def scores(self, pixels: Tensor) -> Scores:
         """Return the scores of pixels [B, 3, H, W] by the classifier."""

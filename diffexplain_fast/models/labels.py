@@ -1,13 +1,12 @@
 """Names of classes: read from the usual containers, checked once, looked up by label or index."""
 
 import operator
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import SupportsIndex, TypeGuard
 
 from diffexplain_fast.errors import describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.targets import whole_number
-from diffexplain_fast.targets.classes import distinct_name, with_index
+from diffexplain_fast.targets.classes import told_apart, with_index
 
 _KIND = "a list of strings"
 
@@ -87,12 +86,6 @@ def find_label(labels: Sequence[str] | None, name: str, label: object, classes: 
         wanted = f'an index or "{min((texts[index] for index in indices), key=len)}"'
         raise wrong_value("label", f"{wanted}, because classes {indices} share this label", repr(label))
     return indices[0]
-
-
-def told_apart(labels: Sequence[str]) -> list[str]:
-    """Return labels, with the index of each that several classes share."""
-    shared = {label for label, count in Counter(labels).items() if count > 1}
-    return [distinct_name(labels, index) if label in shared else label for index, label in enumerate(labels)]
 
 
 def labels_of_config(id2label: object, count: int) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from diffexplain_fast.number_texts import effect_text, output_text, share_text
 from diffexplain_fast.report.steps import describe_steps
 from diffexplain_fast.report.truth import TOGETHER, truth_rows
 from diffexplain_fast.results.explanation import ActivationScore, Explanation, Word
-from diffexplain_fast.results.named import AS_WELL, Named
+from diffexplain_fast.results.named import AS_WELL, LEAST, Named
 from diffexplain_fast.targets.outputs import INDEPENDENT, REGRESSION, SIGMOID
 
 YES, SOME, NO, NUMBER = "yes", "some", "no", "number"
@@ -125,8 +125,19 @@ def _describe_name(explanation: Explanation) -> list[str]:
             f"{helping} only helps to draw it: pictures without it, or with others in its place, convince too.",
             *_describe_untested(named),
         ]
-    tried = f" The best that were tried are “{' '.join(named['tried'])}” ({convince})." if named["tried"] else ""
+    text = f"“{' '.join(named['tried'])}”"
+    if _convince_too_rarely(named):
+        well = f"did {'as' if named['probability'] >= named['prompt_probability'] else 'nearly as'} well as the prompt"
+        which = "both are" if named["prompt_probability"] < LEAST else "that is"
+        bar = f"{which} below the {LEAST:.2f} that a name needs ({convince})"
+        return [f"No words name what was found: look at the pictures. {text} {well}, but {bar}."]
+    tried = f" The best that were tried are {text} ({convince})." if named["tried"] else ""
     return [f"No words were found that convince as the prompt does: look at the pictures.{tried}"]
+
+
+def _convince_too_rarely(named: Named) -> bool:
+    """Whether the words that were tried do as well as the prompt, and are no name because they convince too rarely."""
+    return bool(named["tried"]) and AS_WELL * named["prompt_probability"] <= named["probability"] < LEAST
 
 
 def _describe_need(named: Named) -> list[str]:
@@ -164,7 +175,9 @@ def nearest_words(explanation: Explanation) -> str:
     A prompt shorter than its tokens is filled up with "a"; these words say nothing, unless there is no other.
     """
     if explanation.named is not None:
-        return " ".join(explanation.named["words"]) or "no words name it"
+        rarely = _convince_too_rarely(explanation.named)
+        none = "no words convince often enough to name it" if rarely else "no words name it"
+        return " ".join(explanation.named["words"]) or none
     return " ".join(word for word, _ in groupby(word.word for word in _telling(explanation)))
 
 

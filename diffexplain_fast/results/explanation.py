@@ -79,7 +79,8 @@ class Iteration:
     """One optimisation step: loss, mean target logit, norm of the gradient before normalisation, wall-clock seconds.
 
     The norm is 0 if all pictures were already convincing, so that no gradient was computed, and if the gradient itself
-    was zero; ``settings["found"]["steps_convinced"]`` counts the former.
+    was zero; ``settings["found"]["steps_convinced"]`` counts the former, and
+    ``["attempt_convinced"]`` those of the attempt that was the best, whose number from 0 is in ``["attempt"]``.
     """
 
     iteration: Count
@@ -258,13 +259,26 @@ class _Found(TypedDict, total=False):
     by: str | None
     moved: bool | None
     steps_convinced: Count | None
+    attempt: Count | None
+    attempt_convinced: Count | None
     left_out: list[str] | None
+
+
+class _Validation(TypedDict):
+    attempt: Count
+    step: Count
+
+
+class _Started(TypedDict):
+    name: str
 
 
 class _Settings(TypedDict, total=False):
     """The settings that summaries and pages read again, each where it is there."""
 
     found: _Found
+    validations: list[_Validation]
+    starts: list[_Started]
     to_be_beyond: Number | None
 
 

@@ -9,6 +9,9 @@ AS_WELL = 2 / 3
 not ask for may be there by chance in half of its pictures, and below one, because a generator does not obey each word
 each time, and because a prompt that was optimised for a class also avoids what other classes look for."""
 
+LEAST = 0.5
+"""Mean probability of the class below which words name nothing, even where they convince as well as the prompt."""
+
 
 class _Measured(TypedDict):
     words: list[str]
@@ -25,8 +28,9 @@ class Named(_Measured, total=False):
     """What came of naming a prompt.
 
     Attributes:
-        words: the name; empty where no words that were tried convince as the prompt does. Words of ``tried`` that are
-            not among them only help to draw these: without them, or with others in their place, pictures convince too.
+        words: the name; empty where no words that were tried convince as the prompt does, or with a mean probability of
+            at least ``LEAST``. Words of ``tried`` that are not among them only help to draw these: without them, or
+            with others in their place, pictures convince too.
         probability: mean probability of the class, over pictures of only the words in ``tried``.
         prompt_probability: the same of the prompt that was found, over pictures from the same start noise.
         pictures: number of these pictures.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from diffexplain_fast.errors import wrong_type, wrong_value
 
-_FORM = re.compile(r"(\d+) ?rows|(\d+(?:\.\d+)?) ?(s|min|h)")
+_FORM = re.compile(r"(\d+)(?: ?rows)?|(\d+(?:\.\d+)?) ?(s|min|h)")
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 _WANTED = 'rows of the denoiser as 2000 or "2000 rows", a time as "40 s" or "5 min", or None'
 
@@ -23,20 +23,20 @@ class Limit(NamedTuple):
 
 
 def read_limit(budget: object) -> Limit:
-    """Return a limit from 2000, "2000 rows", "40 s", "5 min" or "1 h"; None is no limit.
+    """Return a limit from 2000, "2000", "2000 rows", "40 s", "5 min" or "1 h"; None is no limit.
 
     Args:
         budget: what the user wrote.
 
     Raises:
         TypeError: neither text nor a whole number.
-        ValueError: another text, a text without a unit, or nothing to spend.
+        ValueError: another text, such as a time without a unit or a share of a row, or nothing to spend.
     """
     if budget is None:
         return Limit()
     if not isinstance(budget, str | int) or isinstance(budget, bool):
         raise wrong_type("budget", _WANTED, budget)
-    found = _FORM.fullmatch(f"{budget} rows" if isinstance(budget, int) else budget.strip())
+    found = _FORM.fullmatch(str(budget).strip())
     if found is None or float(found[1] or found[2]) == 0:
         raise wrong_value("budget", _WANTED, repr(budget))
     return Limit(rows=int(found[1])) if found[1] else Limit(seconds=float(found[2]) * _SECONDS[found[3]])

@@ -1,7 +1,7 @@
 """Targets of an explanation: small differentiable scores of a classifier's response, which add and scale."""
 
 from diffexplain_fast.targets.base import Combination, FunctionTarget, Response, Target
-from diffexplain_fast.targets.classes import ClassLogit, ClassProbability, Disagreement, shown_target
+from diffexplain_fast.targets.classes import ClassLogit, ClassProbability, Disagreement, shown_target, told_apart
 from diffexplain_fast.targets.formulas import parse_target
 from diffexplain_fast.targets.naming import as_target
 from diffexplain_fast.targets.neurons import Neuron
@@ -19,5 +19,6 @@ __all__ = [
     "as_target",
     "parse_target",
     "shown_target",
+    "told_apart",
     "whole_number",
 ]

@@ -1,6 +1,7 @@
 """Targets of classes: their logit, their probability, and the disagreement of two classifiers."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -147,6 +148,16 @@ def distinct_name(labels: Sequence[str], index: int) -> str:
         while name in labels:  # "fish (0)" may be the label of another class
             name = with_index(name, index)
     return name
+
+
+def told_apart(labels: Sequence[str]) -> list[str]:
+    """Return a text for each class that means no other: its label, with the index of each that several classes share.
+
+    Args:
+        labels: of all classes.
+    """
+    shared = {label for label, count in Counter(labels).items() if count > 1}
+    return [distinct_name(labels, index) if label in shared else label for index, label in enumerate(labels)]
 
 
 def with_index(label: str, index: int) -> str:

@@ -1,14 +1,14 @@
 """Targets as text: "logit:boat + 0.5*neuron:layer4:17", on the command line and in Python."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.targets.base import Bindable, Response, Target
-from diffexplain_fast.targets.classes import ClassLogit, ClassProbability
+from diffexplain_fast.targets.classes import ClassLogit, ClassProbability, told_apart
 from diffexplain_fast.targets.neurons import read_neuron
 
 _TERMS = re.compile(r"\s+([+-])\s+")
@@ -21,21 +21,22 @@ NOTHING = "nothing: the target is empty"
 """What an empty text is called in messages."""
 
 
-def parse_target(text: str, labels: Collection[str] | None) -> int | str | Target:
+def parse_target(text: str, labels: Sequence[str] | None) -> int | str | Target:
     """Return the target that a text names: a label, the number of a class, a neuron, or a sum of such terms.
 
-    An exact label always wins, whatever is in it. A sum has blanks around every "+" and "-"; a term may have a factor,
-    and names its kind, such as "logit:boat", "probability:boat", "neuron:layer4:17", or "neuron:layer4:17,3,2" for
-    that unit at row 3, column 2. A text without a kind, a factor or a sign is returned as it is, or as a number.
+    An exact label always wins, whatever is in it, and so does the text that tells classes of one label apart, such as
+    "crane (134)". A sum has blanks around every "+" and "-"; a term may have a factor, and names its kind, such as
+    "logit:boat", "probability:boat", "neuron:layer4:17", or "neuron:layer4:17,3,2" for that unit at row 3, column 2. A
+    text without a kind, a factor or a sign is returned as it is, or as a number.
 
     Args:
         text: text of the user.
-        labels: names of the classes, None if they have none.
+        labels: names of the classes in their order, None if they have none.
 
     Raises:
         ValueError: an empty text, or a term of a sum that is none of these; the message names the term.
     """
-    known = frozenset(labels or ())
+    known = frozenset([*(labels or ()), *told_apart(labels or ())])
     if text in known:
         return text
     if not text.strip():
@@ -110,6 +111,6 @@ class Written(Target):
 
 
 def is_formula(text: str) -> bool:
-    """Return whether a text that is not a label has a kind, a factor or a sum in it."""
+    """Return whether a text that names no class as it is has a kind, a factor or a sum in it."""
     first, *rest = _TERMS.split(text.strip())
     return bool(rest) or _is_term(first)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from diffexplain_fast.engine.memory import planner
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.results.explanation import Explanation
 from tests.explaining import QUICK, FailingClassifier, assert_same_result, quick_explainer
@@ -61,6 +63,51 @@ def test_nothing_fits_as_with_any_number() -> None:
         with pytest.raises(ValueError, match=r"^memory: wanted") as usual:
             explainer.explain("boat", **(SHORT | {"images_per_step": 1}))
     assert str(refused.value) == str(usual.value)
+
+
+def refused(memory: int, **options: Any) -> int:
+    """Return the least limit that a refusal names, which comes before anything is drawn or reported."""
+    drawn: list[object] = []
+    with pytest.MonkeyPatch.context() as patch, quick_explainer(memory=memory, backend="fast") as explainer:
+        patch.setattr(Problem, "images", lambda *given: drawn.append(given))
+        with pytest.raises(ValueError, match=rf"^memory: wanted at least \d+ bytes .* got {memory} ") as found:
+            explainer.explain("boat", callback=drawn.append, **(SHORT | options))
+    assert not drawn
+    return int(str(found.value).split("at least ")[1].split()[0])
+
+
+def test_a_limit_without_room_for_a_gradient_is_refused_before_the_first_picture(tmp_path: Path) -> None:
+    words = {"start": "screen", "candidates": ["red", "fish"]}
+    assert refused(MIB, **words) == refused(MIB, start="boat", budget=1, checkpoint=tmp_path / "run", modes=2)
+    step = refused(MIB, start="gradient", images_per_step=1)
+    assert refused(step, start="gradient", images_per_step=1) > step, "the search draws more pictures than a step"
+
+
+def test_a_finished_run_is_read_again_under_any_limit(tmp_path: Path) -> None:
+    found = []
+    for memory in (ROOMY, MIB):
+        with quick_explainer(memory=memory, backend="fast") as explainer:
+            found.append(explainer.explain("boat", checkpoint=tmp_path, **SHORT))
+    assert_same_result(*found)
+
+
+@pytest.mark.parametrize("memory", [ROOMY, TIGHT])
+def test_what_a_refusal_needs_to_know_is_not_counted_again(memory: str | int, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, real = [], planner.count_levels
+
+    def count(*given: Any) -> Any:
+        request, fastest = given[3:]
+        counted.append((len(request.sample), request.steps, fastest))
+        return real(*given)
+
+    monkeypatch.setattr(planner, "count_levels", count)
+    search = {"start": "gradient", "num_inference_steps": 6} if memory == ROOMY else {"images_per_step": 1}
+    with quick_explainer(memory=memory, backend="fast") as explainer:
+        explainer.explain("boat", **(SHORT | search))
+    assert len(counted) == len(set(counted))
+    assert {(pictures, steps) for pictures, steps, _ in counted} == (
+        {(2, 6), (8, 4), (4, 4)} if memory == ROOMY else {(1, 2)}
+    )
 
 
 @pytest.mark.parametrize("given", ["many", "", "AUTO", "4"])

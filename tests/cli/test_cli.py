@@ -121,7 +121,7 @@ BAD = {
     ),
     "nothing": (["explain"], "classifier"),
     # Refused before anything is loaded: there is no such classifier.
-    "budget": (["explain", "nosuch", "boat", "--budget", "2000"], "budget: wanted rows of the denoiser as 2000 or"),
+    "budget": (["explain", "nosuch", "boat", "--budget", "soon"], "budget: wanted rows of the denoiser as 2000 or"),
     "modes": (["explain", "{classifier}", "boat", "--modes", "0"], "--modes"),
 }
 

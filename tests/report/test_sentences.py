@@ -169,6 +169,33 @@ def test_nothing_is_named_where_no_words_convince_as_the_prompt_does() -> None:
 
 
 @pytest.mark.parametrize(
+    ("of_words", "of_prompt", "said"),
+    [
+        (0.35, 0.35, "“house” did as well as the prompt, but both are below the 0.50 that a name needs"),
+        (0.3, 0.45, "“house” did nearly as well as the prompt, but both are below the 0.50 that a name needs"),
+        (0.45, 0.6, "“house” did nearly as well as the prompt, but that is below the 0.50 that a name needs"),
+        (0.2, 0.45, None),
+        (0.45, 0.7, None),
+        (0.55, 0.9, None),
+    ],
+)
+def test_words_that_only_convince_too_rarely_are_not_said_to_be_worse_than_the_prompt(
+    of_words: float, of_prompt: float, said: str | None
+) -> None:
+    tried = {"words": [], "without": {}, "tried": ["house"], "probability": of_words, "prompt_probability": of_prompt}
+    one = example(named=Named({**NAMED, **tried}))
+    worse = "No words were found that convince as the prompt does: look at the pictures. The best that were tried are "
+    figures = f"(mean probability {of_words:.2f} over 12 pictures, of the prompt that was found: {of_prompt:.2f})."
+    assert verdict_of(one).more[1] == (
+        f"{worse}“house” {figures}"
+        if said is None
+        else f"No words name what was found: look at the pictures. {said} {figures}"
+    )
+    assert nearest_words(one) == ("no words name it" if said is None else "no words convince often enough to name it")
+    assert "No words were found" in " ".join(verdict_of(example(named=Named({**NAMED, **tried, "tried": []}))).more)
+
+
+@pytest.mark.parametrize(
     ("near", "headline", "said"),
     [
         ((1.0, 0.9), "to pictures of “kite sun”", None),

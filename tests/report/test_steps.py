@@ -65,6 +65,29 @@ def test_steps_that_made_nothing_better_are_said_to_have_done_so(found: dict[str
     assert describe_steps(explained([0.2, 0.1], found, named=NAMED)) == f"2 steps of the gradient, from {said}"
 
 
+@pytest.mark.parametrize(
+    ("attempt", "convinced", "said"),
+    [
+        (0, 2, "No step of the gradient was taken: the words that the search started from convinced the classifier."),
+        (0, 0, "the gradient was zero, so that the words that the search started from could not be changed."),
+        (1, 0, "3 steps of the gradient, from words that were tried first."),
+        (2, 0, "1 step of the gradient, from words that were tried first."),
+    ],
+)
+def test_the_steps_are_those_of_the_best_attempt(attempt: int, convinced: int, said: str) -> None:
+    norms, lasts = [0.0, 0.0, 0.2, 0.1, 0.1, 0.0, 0.3], [2, 3, 2]
+    validations = [{"attempt": i, "step": step} for i, last in enumerate(lasts) for step in (0, 1, last)]
+    found = {"by": "dictionary", "moved": True, "steps_convinced": 3, "left_out": ["steps"]}
+    begun = {"validations": validations, "starts": [{"name": name} for name in ("tree", "boat", "random 0", "red")]}
+    best = {"attempt": attempt, "attempt_convinced": convinced}
+    text = describe_steps(explained(norms, found | best, settings=begun))
+    among = "Of 3 attempts, with 4 steps in all, this was the best. The budget was spent"
+    assert f"{said} {among}" in text
+    if convinced or attempt:  # files of earlier versions have the name of the start, and all steps that convinced
+        earlier = begun | {"start": begun["starts"][attempt]["name"]}
+        assert describe_steps(explained(norms, found, settings=earlier)) == text
+
+
 def test_words_that_a_search_was_named_by_are_not_called_its_beginning() -> None:
     one = explained([0.0], {"by": "proposals", "steps_convinced": 1, "moved": False}, named=NAMED)
     assert "taken: the words that name what the search found convinced" in describe_steps(one)

@@ -85,6 +85,14 @@ def test_a_text_that_is_a_label_is_the_class_when_it_is_bound() -> None:
         as_target("a + b")(Response(torch.zeros(1, 3, 2, 2), torch.zeros(1, 7)))
 
 
+def test_a_text_that_tells_classes_of_one_label_apart_is_a_term_of_a_sum() -> None:
+    labels = ["boat", "logit:boat", "logit:boat"]
+    classifier = Classifier(lambda pixels: pixels.flatten(1)[:, :3], labels=labels, output="softmax")
+    response = Response(torch.zeros(1, 3, 2, 2), torch.tensor([[3.0, 4.0, 6.0]]))
+    for text in ("logit:logit:boat (2) - logit:0", "logit:boat (2) - probability:boat"):
+        assert as_target(text).bind(classifier)(response).item() == pytest.approx(6.0 - 3.0)
+
+
 def test_a_position_picks_one_value_of_a_unit() -> None:
     class Model(torch.nn.Module):
         def __init__(self) -> None:

@@ -96,9 +96,14 @@ def climb(problem: Problem, options: Options, rung: Rung, softs: Tensor, latent:
     return running, state.soft * problem.embedding_scale
 
 
+def prompts_at_once(options: Options, pictures: int) -> int:
+    """Return the prompts of one call with gradient that draws so many pictures of each, ``search_batch`` in all."""
+    return max(1, options.search_batch // pictures)
+
+
 def _step(problem: Problem, options: Options, softs: Tensor, latent: int, pictures: int) -> _Ascent:
     """Compute one step in calls of at most ``search_batch`` pictures."""
-    each = max(1, options.search_batch // pictures)
+    each = prompts_at_once(options, pictures)
     batches = [softs[first : first + each] for first in range(0, len(softs), each)]
     parts = [_part(problem, options, batch, latent, pictures) for batch in batches]
     return _Ascent(*(torch.cat(values) for values in zip(*parts, strict=True)))

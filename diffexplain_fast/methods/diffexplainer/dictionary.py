@@ -12,7 +12,8 @@ from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.likeness import new_ones
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.screening import Start, beats, look_again, screen, with_few_steps
-from diffexplain_fast.methods.diffexplainer.vocabulary import fits
+from diffexplain_fast.methods.diffexplainer.vocabulary import distinct, fits, said_by
+from diffexplain_fast.models.pipeline import Pipeline
 
 _FINALISTS = 4
 """Screened words that are scored again on the validation latents: two images say little about a word."""
@@ -46,6 +47,9 @@ def word_starts(
     """
     pipeline, n, quick = problem.pipeline, options.n_tokens, with_few_steps(problem, options)
     blocks = [words] if words else []
+    if class_name is not None:  # as it is written among the words, if one of them is the same
+        said = said_by(pipeline, class_name)
+        class_name = next((word for word in words if said_by(pipeline, word) == said), class_name)
     if options.start == "auto" and class_name and class_name not in words and fits(pipeline, class_name, n):
         blocks.append([class_name])
     starts: list[Start] = []
@@ -102,9 +106,12 @@ def _with_a_second_word(
     report: Callable[[int, int], None],
 ) -> list[Start]:
     """Screen the best start with every other word after it: what one word leaves to chance, a second can settle."""
-    first = finalists[0].name
-    texts = [f"{first} {word}" for word in words if word.casefold() not in first.casefold().split()]
-    texts = [text for text in texts if fits(problem.pipeline, text, options.n_tokens)]
+    first, pipeline = finalists[0].name, problem.pipeline
+    there = _said(pipeline, first)
+    texts = [f"{first} {word}" for word in words if not _said(pipeline, word) <= there]
+    drawn = distinct(pipeline, [*words, *(start.name for start in finalists)])
+    texts = distinct(pipeline, [*drawn, *(text for text in texts if fits(pipeline, text, options.n_tokens))])
+    texts = texts[len(drawn) :]
     if not texts:
         return finalists
     # The pictures of pairs are of no use to the next target, so they are not kept.
@@ -116,6 +123,11 @@ def _with_a_second_word(
     best = ranked(problem, _SECOND_LOOK, pairs[:_SECOND_WORDS], kept)[:_FINALISTS]
     looked_at = ranked(problem, options.n_validation, best, kept)
     return plainest_first(sorted([*looked_at, *finalists], key=score_of, reverse=True), first)
+
+
+def _said(pipeline: Pipeline, text: str) -> set[bytes]:
+    """Return the words of a text, each as soft tokens of small letters."""
+    return {said_by(pipeline, word) for word in text.casefold().split()}
 
 
 def score_of(start: Start) -> float:

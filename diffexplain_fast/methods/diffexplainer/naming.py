@@ -3,8 +3,8 @@
 Words are proposed by what the prompt's pictures show (``telling``), or by what resembles the prompt (``proposals``)
 where no error is defined or hardly any picture convinces. Then they are drawn, alone and in pairs, and with a third
 word where two are not enough. So a name is a finding about the classifier and not about the denoiser: nothing is named
-where no words convince as the prompt does, and no word is in a name that convinces as well without it, or nearly as
-well with others in its place (``replacing``).
+where no words convince as the prompt does, or more often than not, and no word is in a name that convinces as well
+without it, or nearly as well with others in its place (``replacing``).
 """
 
 from diffexplain_fast.editing.likelihood import has_error
@@ -18,10 +18,7 @@ from diffexplain_fast.methods.diffexplainer.replacing import Words, best_in_comp
 from diffexplain_fast.methods.diffexplainer.screening import Start, look_again, soft_from_text
 from diffexplain_fast.methods.diffexplainer.telling import telling_words
 from diffexplain_fast.methods.diffexplainer.texts import HOPE, PROPOSED, tried, with_more
-from diffexplain_fast.results.named import AS_WELL, Named
-
-_LEAST = 0.5
-"""Mean probability of the class below which words name nothing."""
+from diffexplain_fast.results.named import AS_WELL, LEAST, Named
 
 
 def name_found(
@@ -49,7 +46,7 @@ def name_found(
     none: tuple[list[str], list[str]] = ([], [])
     words, others = telling_words(problem, found.name, found.soft, kept) if has_error(problem.pipeline) else none
     words = words or proposed_words(problem, [found.soft])
-    least = max(_LEAST, AS_WELL * score_of(found))
+    least = max(LEAST, AS_WELL * score_of(found))
     texts = tried(problem, options, words, others, least, kept, drawn)
     if not drawn and has_error(problem.pipeline) and not (texts and score_of(texts[0][1]) >= least):
         more, _ = telling_words(problem, found.name, found.soft, kept, of_most=True)

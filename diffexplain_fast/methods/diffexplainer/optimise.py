@@ -24,7 +24,7 @@ from diffexplain_fast.methods.diffexplainer.budget import STEPS
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.loss import loss_of
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.state import State
+from diffexplain_fast.methods.diffexplainer.state import State, count_step
 from diffexplain_fast.results.explanation import Iteration
 
 _NATURAL_MARGIN = 0.05
@@ -97,8 +97,7 @@ def _step(problem: Problem, options: Options, state: State) -> None:
     if not satisfied:
         state.soft, state.adam = descend(options, state, gradient, problem.longest_embedding)
     state.streak = state.streak + 1 if satisfied else 0
-    state.convinced += satisfied
-    state.step += 1
+    count_step(state, satisfied)
     logit = scores.logit.mean().item()
     state.history.append(Iteration(number, value, logit, norm, time.perf_counter() - began))
 

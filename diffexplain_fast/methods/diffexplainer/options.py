@@ -37,8 +37,8 @@ class Options:
             sampler's; None is half of the sampler's, but at least four. Validation and scores use all steps.
         search_batch: pictures of one call with gradient while many prompts are searched, at least 1.
         restart_below: validation rate in [0, 1] under which the next start is tried.
-        candidates: words to screen, of at most ``n_tokens`` tokens; default every whole word of a small vocabulary,
-            else the classifier's labels that fit. What a search finds is named with words of the whole vocabulary.
+        candidates: words to screen, of at most ``n_tokens`` tokens, the same tokens once; default every whole word of a
+            small vocabulary, else the labels that fit. What a search finds is named with words of the whole vocabulary.
         normalise_gradient: give the gradient of every token unit root mean square before Adam.
         cosine_schedule: let the step size fall to zero along a cosine.
         word_pull: weight of the pull to the nearest vocabulary tokens (DiffExplainer's nn_loss), at least 0.

@@ -18,7 +18,7 @@ from torch import Tensor
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.methods.diffexplainer.budget import SEARCHING
-from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, Rung, climb
+from diffexplain_fast.methods.diffexplainer.climbing import SEARCH, Rung, climb, prompts_at_once
 from diffexplain_fast.methods.diffexplainer.describing import DRAWN, can_describe, described
 from diffexplain_fast.methods.diffexplainer.describing import STEPS as DESCRIBED
 from diffexplain_fast.methods.diffexplainer.kept import Kept
@@ -41,6 +41,21 @@ _LATENTS = FIRST_LOOK + LOOKS * BAGS + len(DESCRIBED) * DRAWN + sum(rung.latents
 """Start latents of one population."""
 STEPS = 2 + sum(rung.steps for rung in RUNGS)
 """What a population reports as its steps, at most: the looks, the description, and every step of Adam."""
+
+
+def check_search(problem: Problem, options: Options) -> None:
+    """Refuse the caller's limit of bytes where the last rung, which no search leaves out, does not fit into it.
+
+    Args:
+        problem: what is explained, with pictures of few steps.
+        options: ``n_tokens`` and ``search_batch`` matter here.
+
+    Raises:
+        ValueError: see ``Problem.check_room``.
+    """
+    rung = RUNGS[-1]
+    at_once = min(rung.prompts, prompts_at_once(options, rung.pictures))
+    problem.check_room(options.n_tokens, at_once * rung.pictures)
 
 
 def random_prompts(problem: Problem, n_tokens: int, number: int) -> Tensor:

@@ -12,7 +12,8 @@ from diffexplain_fast.methods.diffexplainer.likeness import ask_again
 from diffexplain_fast.methods.diffexplainer.naming import name_found
 from diffexplain_fast.methods.diffexplainer.optimise import optimise
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.screening import Start
+from diffexplain_fast.methods.diffexplainer.population import check_search
+from diffexplain_fast.methods.diffexplainer.screening import Start, with_few_steps
 from diffexplain_fast.methods.diffexplainer.starts import choose_starts
 from diffexplain_fast.methods.diffexplainer.state import State, has_moved, new_state
 from diffexplain_fast.runs.checkpoint import Checkpoints
@@ -36,9 +37,16 @@ def optimised(
         options: how to search and to optimise.
         checkpoints: of the run, None for none.
         callback: receives a ``Progress`` after every step; None for nobody.
+
+    Raises:
+        ValueError: a limit of memory into which no step fits, before anything is drawn.
     """
     state = checkpoints.load(torch.device(problem.pipeline.device)) if checkpoints else None
+    if state is None or not state.finished:  # one step at least is taken, whatever the budget
+        problem.check_room(options.n_tokens, options.images_per_step)
     if state is None:
+        if options.start == "gradient" and options.budget is None:
+            check_search(with_few_steps(problem, options), options)
         kept = Kept(album_of(problem), checkpoints.scores() if checkpoints else {}, problem.cost)
         reports = counter(callback, "screen"), counter(callback, "search")
         starts = choose_starts(problem, options, label_of(problem), kept, *reports)

@@ -41,6 +41,8 @@ def settings_of(problem: Problem, options: Options, state: State, class_prompt: 
             "by": found_by(state),
             "moved": has_moved(state),
             "steps_convinced": state.convinced,
+            "attempt": state.best_attempt,
+            "attempt_convinced": sum(state.convinced_each[state.best_attempt : state.best_attempt + 1]),
             "words_drawn": state.words,
             "cost": dict(state.spent),
             "left_out": state.left_out,

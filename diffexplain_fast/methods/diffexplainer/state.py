@@ -61,6 +61,7 @@ class State:
         left_out: names of the work that was left out because the budget was spent; see ``budget``.
         named: whether the best prompt has been named after the last step, or the budget did not allow it.
         convinced: steps whose pictures all convinced, so that no gradient was computed.
+        convinced_each: the same of each attempt.
     """
 
     starts: Tensor
@@ -81,6 +82,7 @@ class State:
     left_out: list[str] = field(default_factory=list)
     named: bool = False
     convinced: Count = 0
+    convinced_each: list[Count] = field(default_factory=list)
 
 
 def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
@@ -89,6 +91,26 @@ def new_state(problem: Problem, options: Options, starts: list[Start]) -> State:
     softs = torch.stack([start.soft for start in tried])
     ranking = [_ranked(start) for start in starts]
     return State(softs, ranking, softs[0] / problem.embedding_scale, softs[0])
+
+
+def count_step(state: State, convinced: bool) -> None:
+    """Count a step of the running attempt, and whether all its pictures convinced."""
+    state.step += 1
+    state.convinced += convinced
+    state.convinced_each += [0] * (state.attempt + 1 - len(state.convinced_each))
+    state.convinced_each[state.attempt] += convinced
+
+
+def still_steps(state: State) -> list[Count]:
+    """Return the steps of each attempt whose gradient is zero, or was not computed because all pictures convinced."""
+    steps = {entry["attempt"]: entry["step"] for entry in state.validations}
+    if not state.finished:
+        steps[state.attempt] = state.step
+    found, left = list[Count](), [item.gradient_norm == 0 for item in state.history]
+    for _, count in sorted(steps.items()):
+        found.append(sum(left[:count]))
+        left = left[count:]
+    return found
 
 
 def has_moved(state: State) -> bool:

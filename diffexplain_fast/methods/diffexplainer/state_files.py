@@ -7,14 +7,14 @@ from typing import get_type_hints
 import torch
 
 from diffexplain_fast.errors import CorruptFileError, describe
-from diffexplain_fast.methods.diffexplainer.state import ADAM_KEYS, State
+from diffexplain_fast.methods.diffexplainer.state import ADAM_KEYS, State, still_steps
 from diffexplain_fast.records import JsonObject, read_as
 from diffexplain_fast.runs.checkpoint import StateFiles
 from diffexplain_fast.storage import load_tensors, read_json, save_tensors_atomic, write_json_atomic
 
 _TENSORS = ("starts", "soft", "best")
 _NOT_JSON = (*_TENSORS, "adam")
-_NEW = {"spent", "words", "left_out", "named", "convinced"}
+_NEW = {"spent", "words", "left_out", "named", "convinced", "convinced_each"}
 """Fields that states of earlier versions lack."""
 
 
@@ -52,6 +52,8 @@ def read_state(tensor_path: Path, value_path: Path, device: torch.device) -> Sta
     state = State(adam=adam, **values)
     if "convinced" not in values:  # earlier states say it with the norm alone
         state.convinced = sum(item.gradient_norm == 0 for item in state.history)
+    if "convinced_each" not in values:
+        state.convinced_each = still_steps(state)
     if wrong := _wrong(state):
         raise CorruptFileError(describe(str(value_path), "the state of an optimisation", wrong))
     return state

@@ -1,5 +1,7 @@
 """The words that can be screened: those of a small vocabulary, or the labels of the classes."""
 
+from collections.abc import Iterable
+
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
@@ -56,12 +58,30 @@ def _misfit(pipeline: Pipeline, text: str, n_tokens: int) -> tuple[str, str] | N
 
 
 def candidates(problem: Problem, options: Options) -> list[str]:
-    """Words to screen: those given, else a small vocabulary's whole words, else the labels (for "auto", if few)."""
+    """Words to screen: those given, else a small vocabulary's whole words, else the labels (for "auto", if few).
+
+    Of words that the tokenizer reads as the same the first is there; blanks around words say nothing.
+    """
     pipeline, words = problem.pipeline, list(options.candidates or ())
     if not words and vocabulary_is_small(pipeline):
         whole = dict.fromkeys(filter(is_whole, pipeline.words()))
         words = [word for word in whole if len(pipeline.token_embeddings(word)) == 1]
-    return [word for word in words or _labels(problem, options) if fits(pipeline, word, options.n_tokens)]
+    fitting = [word for word in words or _labels(problem, options) if fits(pipeline, word, options.n_tokens)]
+    return distinct(pipeline, fitting)
+
+
+def distinct(pipeline: Pipeline, texts: Iterable[str]) -> list[str]:
+    """Return texts with one blank between their words, the first of those that are the same soft tokens."""
+    found = dict[bytes, str]()
+    for text in texts:
+        plain, said = " ".join(text.split()), said_by(pipeline, text)
+        found.setdefault(said, plain if said_by(pipeline, plain) == said else text)
+    return [*found.values()]
+
+
+def said_by(pipeline: Pipeline, text: str) -> bytes:
+    """Return what a text is as soft tokens: the same bytes for texts that are drawn alike, "Sea" and " sea" for one."""
+    return pipeline.token_embeddings(text).detach().float().cpu().numpy().tobytes()
 
 
 def labels_left_out(problem: Problem, options: Options) -> list[str]:

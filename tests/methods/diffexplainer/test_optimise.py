@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from diffexplain_fast.evidence.scores import Scores
 from diffexplain_fast.methods.diffexplainer.descent import descend
 from diffexplain_fast.methods.diffexplainer.loss import word_distance
 from diffexplain_fast.methods.diffexplainer.options import Options
-from diffexplain_fast.methods.diffexplainer.state import State
+from diffexplain_fast.methods.diffexplainer.state import State, still_steps
 from diffexplain_fast.methods.diffexplainer.state_files import read_state, write_state
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.results.explanation import Iteration
@@ -98,6 +99,7 @@ def test_a_target_that_is_reached_stops_early() -> None:
     assert all(item.gradient_norm == 0 for item in explanation.history)  # nothing to gain, so no step
     found = explanation.settings["found"]
     assert (found["by"], found["steps_convinced"], found["moved"]) == ("random", 3, False)
+    assert found["attempt_convinced"] == 3
     assert "No step of the gradient was taken: a random prompt convinced the classifier." in explanation.summary()
 
 
@@ -129,6 +131,10 @@ def test_a_state_of_an_earlier_version_counts_steps_without_gradient_as_convince
     paths = tmp_path / "state.safetensors", tmp_path / "state.json"
     write_state(state, *paths)
     assert read_state(*paths, torch.device("cpu")).convinced == 1
+    names = [{"name": name, "score": None} for name in ("boat", "red")]
+    first = {"attempt": 0, "step": 2, "rate": 0.0, "score": 0.0}
+    two = replace(state, starts=soft.expand(2, 2, 4), ranking=names, attempt=1, step=1, validations=[first])
+    assert still_steps(two) == [1, 1] and still_steps(replace(two, attempt=2, finished=True)) == [1]
     values = json.loads(paths[1].read_text())
     del values["convinced"]
     paths[1].write_text(json.dumps(values))
@@ -170,6 +176,9 @@ def test_a_target_that_is_missed_tries_the_next_start() -> None:
     explanation = quick_explanation(Certain(), target="fish", iterations=2, restarts=2)
     assert [entry["attempt"] for entry in explanation.settings["validations"]] == [0, 0, 1, 1, 2, 2]
     assert [item.iteration for item in explanation.history] == list(range(6))
+    summary, found = explanation.summary(), explanation.settings["found"]
+    assert "2 steps of the gradient" in summary and "Of 3 attempts, with 6 steps in all, this was the best." in summary
+    assert explanation.settings["starts"][found["attempt"]]["name"] == explanation.settings["start"]
     assert explanation.activation["held_out"].rate == 0.0
 
 

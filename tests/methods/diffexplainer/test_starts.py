@@ -116,6 +116,26 @@ def test_the_class_name_joins_the_candidates_in_auto_alone(problem: Problem) -> 
     assert {start.name for start in starts(problem, start="screen", **given)} == {"red", "blue", "random 0"}
 
 
+def test_words_that_the_tokenizer_reads_as_the_same_are_one_start(problem: Problem) -> None:
+    given = {"start": "screen", "n_tokens": 2}
+    written = ["snow", "snow", "Snow", " snow", "snow\n"]
+    assert [start.name for start in starts(problem, None, candidates=written, **given)] == ["snow", "random 0"]
+    pairs = starts(problem, None, candidates=[" red  snow ", "Red snow", "RED", "Snow"], **given, n_validation=2)
+    assert {start.name for start in pairs} <= {"red snow", "RED", "Snow", "Snow RED", "random 0"}
+    assert sum(start.name == "red snow" for start in pairs) == 1, "and no pair that was drawn as a candidate"
+
+
+def test_a_class_name_that_is_a_candidate_to_the_tokenizer_is_no_other_start(
+    problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, words in ((" Boat", ["red", "boat"]), ("boat", ["red", "BOAT "])):
+        found = [start.name for start in starts(problem, name, candidates=words, n_validation=2)]
+        assert sorted(found) == sorted(["red", words[1].strip(), "random 0"])
+    problem.classifier.labels = ("Boat", "boat", " boat", "tree")
+    monkeypatch.setattr(vocabulary, "SMALL_VOCABULARY", 4)
+    assert [start.name for start in starts(problem, "Boat", n_validation=2)[:2]] in (["Boat", "tree"], ["tree", "Boat"])
+
+
 def test_screened_images_serve_the_next_target(problem: Problem) -> None:
     album = Album()
     options = Options(n_tokens=1, candidates=["red", "blue", "snow"], n_validation=1, restarts=0)
