@@ -172,7 +172,8 @@ class Attribution(Drawn):
     def flips(self, top: int = 10) -> list[Flip]:
         """Return which concepts change the decision on the most pictures, one after the other, as StylEx tells it.
 
-        Each concept is edited alone, so that what only several change together is in ``counterfactuals``.
+        Each concept is edited alone, so that what only several change together is in ``counterfactuals``. It changes
+        the decision on a picture where it does so in more than half of its verified edits, and equal pictures are one.
 
         Args:
             top: how many concepts at most, 1 or more.
@@ -188,7 +189,9 @@ class Attribution(Drawn):
         """
         if whole_number("top", top) < 1:
             raise wrong_value("top", "1 or more", top)
-        return flips_of(self.found, top, None if self.recognised is None else len(self.recognised))
+        same = self._same()
+        recognised = None if self.recognised is None else len({same[i] for i in self.recognised})
+        return flips_of(self.found, top, recognised, same)
 
     def agreement(self, audit: Audited) -> AuditAgreement:
         """Return how the edits agree with what an audit of the same classifier has measured in drawn pictures.
@@ -211,10 +214,14 @@ class Attribution(Drawn):
         audited = [row for row in rows if row.target == target]
         if not audited:
             raise unknown_name("target", target, dict.fromkeys(row.target for row in rows))
-        pixels = [image.convert("RGB").tobytes() for image in self.images]
-        same = [pixels.index(one) for one in pixels]
         shown = self._missing() if self.shown is None else self.shown
-        return agreement_of(self.rows, same, shown, self.taxonomy.concepts, audited)
+        return agreement_of(self.rows, self._same(), shown, self.taxonomy.concepts, audited)
+
+    def _same(self) -> list[int]:
+        """Return of each picture the number of the first one that is equal to it."""
+        first: dict[tuple[tuple[int, int], bytes], int] = {}
+        pixels = [(image.size, image.convert("RGB").tobytes()) for image in self.images]
+        return [first.setdefault(one, i) for i, one in enumerate(pixels)]
 
     def _missing(self) -> list[list[str]]:
         """Return of each picture the names of concepts without a row, which it shows; none where some were left out."""

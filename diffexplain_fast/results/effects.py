@@ -138,12 +138,12 @@ class Flip:
     Attributes:
         concept: its name.
         points: mean change of the class's probability in percent.
-        flipped: share of the pictures of which the decision leaves the target.
+        flipped: share of the pictures of which the decision leaves the target, in more than half of the verified edits.
         low: lower end of the 95 % Wilson interval of ``flipped``.
         high: upper end.
-        n: pictures with a verified edit in which the classifier recognises the target.
+        n: pictures with a verified edit in which the classifier recognises the target; equal pictures are one.
         together: share of all pictures that the classifier recognises of which this concept or one above it in the
-            table changes the decision.
+            table changes the decision; equal pictures are one.
     """
 
     concept: str
