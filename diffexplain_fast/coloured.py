@@ -17,19 +17,22 @@ _PAPER = (255, 255, 255)
 def in_colour(image: Image.Image) -> Image.Image:
     """Return a picture as RGB: grey becomes colour, transparent places become white.
 
-    Of a picture of more than 8 bits, such as an X-ray, the brightest place becomes white.
+    Of a picture of more than 8 bits, such as an X-ray, the brightest place becomes white, and 0 black. Numbers below 0,
+    as of a CT, have no grey of their own: they are refused, as pixels out of their range are.
 
     Args:
         image: of any mode.
 
     Raises:
         OSError: a file that is cut off or no picture; ``reading`` names the argument.
-        ValueError: a picture that was closed, or one of numbers that are not finite.
+        ValueError: a picture that was closed, or one of numbers that are not finite or below 0.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, np.float32)
         if not np.isfinite(values).all():
             raise ValueError("numbers that are not finite")
+        if values.size and values.min() < 0:
+            raise ValueError(f"numbers from {values.min():.6g} to {values.max():.6g}, where 0 is black,")
         image = Image.fromarray((255 * values / max(float(values.max()), 1.0)).clip(0, 255).astype(np.uint8))
     if image.mode == "La":
         image = image.convert("LA")
@@ -78,7 +81,8 @@ def reading(argument: str, image: Image.Image, number: int | None = None) -> Ite
         number: of the picture, None for the only one.
 
     Raises:
-        ValueError: no pixel, a file that is cut off, a picture that was closed, or numbers that are not finite.
+        ValueError: no pixel, a file that is cut off, a picture that was closed, or numbers that are not finite or below
+            0.
     """
     place = "" if number is None else f" for picture {number}"
     if not all(image.size):

@@ -103,6 +103,16 @@ def test_pictures_of_more_than_eight_bits_keep_their_greys(image: Image.Image, t
     assert (255 * as_pixels(found, (4, 4))[:, 0, 0]).round().tolist() == [wanted]
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_numbers_below_black_are_refused(kind: type) -> None:
+    scan = Image.fromarray(np.linspace(-1000, 1000, 16).reshape(4, 4).astype(kind))
+    message = "images: wanted .* that can be read, got numbers from -1000 to 1000, where 0 is black, for picture 1"
+    with pytest.raises(ValueError, match=message):
+        as_pixels([Image.new("RGB", (4, 4)), scan], (4, 4))
+    black = Image.fromarray(np.zeros((4, 4), kind))
+    assert as_pixels([black], (4, 4)).eq(0).all()
+
+
 def test_what_shows_through_a_picture_is_white_also_from_a_folder(tmp_path: Path) -> None:
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([255, 0, 0, 0, 0, 255])

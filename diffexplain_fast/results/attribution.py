@@ -1,6 +1,5 @@
 """What edits of semantics do to a classifier's answer: effects, interactions and counterfactuals of given pictures."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Flip, Interaction, Row
 from diffexplain_fast.results.flips import flips_of
+from diffexplain_fast.results.unmeasured import unmeasured_of
 from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -95,23 +95,13 @@ class Attribution(Drawn):
     def unmeasured(self) -> str:
         """What of ``errors``, ``placebos`` and edits was not measured, in sentences; "" where nothing is missing.
 
-        The budget may have left out errors. Of many concepts most are only screened on a picture. Without placebos, of
-        which ``editor="guide"`` has none, p-values over pictures are of Student's test and the errors of edits alone.
+        The budget may have left out errors, and a score that no redraw moves shows none. Of many concepts most are only
+        screened on a picture. Without placebos, of which ``editor="guide"`` has none, p-values over pictures are of
+        Student's test and the errors of edits alone.
         """
-        count = len(self.settings.get("redraws_left_out") or [])
-        said = f"The budget ended before the errors of edits were measured on {count} of {len(self.images)} pictures."
-        edited = Counter(row.concept for row in self.rows if not row.screened)
-        several = max(edited.values(), default=0) > 1
-        alone = "No placebo was made: p-values over pictures come from Student's test and the errors of edits alone."
-        screened = sum(row.screened for row in self.rows)
-        quick = (
-            f"Of {len(self.rows)} changes of a picture {screened} were screened only, not edited: "
-            "their effects are rough and not checked, and how far they err is not known."
-        )
         whole = not self.rows and not any(self.settings.get(key) for key in _LEFT_OUT)
-        shown = "Nothing was edited: every picture shows all concepts already."
-        alone_too = several and not any(self.placebos.values())
-        return " ".join([shown] * whole + [said] * bool(count) + [quick] * bool(screened) + [alone] * alone_too)
+        left_out = cast(list[int], self.settings.get("redraws_left_out") or [])
+        return unmeasured_of(self.rows, len(self.images), left_out, any(self.placebos.values()), whole)
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.
@@ -182,7 +172,8 @@ class Attribution(Drawn):
     def flips(self, top: int = 10) -> list[Flip]:
         """Return which concepts change the decision on the most pictures, one after the other, as StylEx tells it.
 
-        Each concept is edited alone, so that what only several change together is in ``counterfactuals``.
+        Each concept is edited alone, so that what only several change together is in ``counterfactuals``. It changes
+        the decision on a picture where it does so in more than half of its verified edits, and equal pictures are one.
 
         Args:
             top: how many concepts at most, 1 or more.
@@ -198,7 +189,9 @@ class Attribution(Drawn):
         """
         if whole_number("top", top) < 1:
             raise wrong_value("top", "1 or more", top)
-        return flips_of(self.found, top, None if self.recognised is None else len(self.recognised))
+        same = self._same()
+        recognised = None if self.recognised is None else len({same[i] for i in self.recognised})
+        return flips_of(self.found, top, recognised, same)
 
     def agreement(self, audit: Audited) -> AuditAgreement:
         """Return how the edits agree with what an audit of the same classifier has measured in drawn pictures.
@@ -221,10 +214,14 @@ class Attribution(Drawn):
         audited = [row for row in rows if row.target == target]
         if not audited:
             raise unknown_name("target", target, dict.fromkeys(row.target for row in rows))
-        pixels = [image.convert("RGB").tobytes() for image in self.images]
-        same = [pixels.index(one) for one in pixels]
         shown = self._missing() if self.shown is None else self.shown
-        return agreement_of(self.rows, same, shown, self.taxonomy.concepts, audited)
+        return agreement_of(self.rows, self._same(), shown, self.taxonomy.concepts, audited)
+
+    def _same(self) -> list[int]:
+        """Return of each picture the number of the first one that is equal to it."""
+        first: dict[tuple[tuple[int, int], bytes], int] = {}
+        pixels = [(image.size, image.convert("RGB").tobytes()) for image in self.images]
+        return [first.setdefault(one, i) for i, one in enumerate(pixels)]
 
     def _missing(self) -> list[list[str]]:
         """Return of each picture the names of concepts without a row, which it shows; none where some were left out."""

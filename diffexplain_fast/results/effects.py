@@ -20,7 +20,8 @@ class Row:
         low: lower end of the 95 % interval.
         high: upper end; both come from what the tools of an edit do to the picture where nothing is to change, see
             ``Attribution.errors``, and are no nearer to the effect than Student's interval over seeds. Both are
-            infinite where a budget ended before that was measured, and where the concept was only screened.
+            infinite where a budget ended before that was measured, where the concept was only screened, and where the
+            score is flat: no redraw of the picture moved it, or by less than a ten-thousandth of the effect.
         success: share of edits that another model than the classifier has verified; None without an edit.
         n: edits, one for each seed; 0 for a concept that was only screened.
         effect_all: the same effect over all edits, verified or not; without an edit it is ``effect``.
@@ -56,12 +57,13 @@ class Effect:
         effect: mean over the pictures with a verified edit, over all pictures where there is none. Of a concept that
             was only screened, and edited on no picture, it is the mean of what quick edits have shown.
         low: lower end of the 95 % interval, over pictures, and no nearer than the errors of edits on each picture
-            allow; of one picture its own, which may be infinite. It is infinite of a concept that was only screened.
+            allow; of one picture its own, which may be infinite. It is infinite of a concept that was only screened,
+            and of fewer than six pictures with equal effects whose errors nobody knows.
         high: upper end.
         adjusted_p: p-value that the effect is nothing but what placebos do, adjusted for the number of concepts; 1 of
-            a single picture where a budget ended before that was measured, and of a concept that was only screened,
-            because nothing was tested. Of several pictures without placebos it is that of Student's test and of the
-            errors of edits; see ``Attribution.unmeasured``.
+            a single picture whose errors are not known, as where a budget ended before or the score is flat, and of a
+            concept that was only screened, because nothing was tested. Of several pictures without placebos it is that
+            of Student's test and of the errors of edits; see ``Attribution.unmeasured``.
         n: pictures with a verified edit; equal pictures are one.
         effect_all: the same mean over all pictures with an edit, verified or not.
         success: share of verified edits; None of a concept that was only screened.
@@ -136,12 +138,12 @@ class Flip:
     Attributes:
         concept: its name.
         points: mean change of the class's probability in percent.
-        flipped: share of the pictures of which the decision leaves the target.
+        flipped: share of the pictures of which the decision leaves the target, in more than half of the verified edits.
         low: lower end of the 95 % Wilson interval of ``flipped``.
         high: upper end.
-        n: pictures with a verified edit in which the classifier recognises the target.
+        n: pictures with a verified edit in which the classifier recognises the target; equal pictures are one.
         together: share of all pictures that the classifier recognises of which this concept or one above it in the
-            table changes the decision.
+            table changes the decision; equal pictures are one.
     """
 
     concept: str

@@ -42,6 +42,34 @@ def test_only_verified_edits_of_one_concept_count_and_seeds_vote() -> None:
     assert flips_of({0: [_edit("a", None)]}, 10) == [] and flips_of({}, 10) == []
 
 
+def test_a_tie_over_seeds_is_no_change() -> None:
+    votes = ([True, False], [True, True, False], [True, True, False, False])
+    tie, most, half = (flips_of({0: [_edit("a", one) for one in some]}, 10)[0] for some in votes)
+    assert (tie.flipped, most.flipped, half.flipped) == (0.0, 1.0, 0.0) and tie.together == 0.0
+
+
+def test_equal_pictures_are_one_with_the_edits_of_all() -> None:
+    found = {i: [_edit("a", True, -10.0)] for i in range(4)} | {4: [_edit("a", False, -2.0)]}
+    (row,) = flips_of(found, 10, same=[0, 0, 0, 0, 4])
+    (two,) = flips_of({0: found[0], 1: found[4]}, 10)
+    assert row == two and (row.n, row.flipped, row.together, row.points) == (2, 0.5, 0.5, -6.0)
+    split = {0: [_edit("a", True)], 1: [_edit("a", False)], 2: [_edit("b", True)]}
+    table = flips_of(split, 10, 1, [0, 0, 0])
+    assert [(one.concept, one.n, one.flipped) for one in table] == [("b", 1, 1), ("a", 1, 0)]
+
+
+def test_an_attribution_counts_equal_pictures_once() -> None:
+    result = attribution()
+    result.images, result.recognised = [_PICTURE, _PICTURE.copy(), _PICTURE.copy()], [0, 1, 2]
+    result.found = {i: [_edit("ground:snow", True)] for i in range(3)}
+    (row,) = result.flips()
+    assert (row.n, row.together) == (1, 1.0) and row.low == pytest.approx(0.2065, abs=1e-3)
+    result.images[2] = Image.new("RGB", (4, 4), "red")
+    assert [(one.n, one.together) for one in result.flips()] == [(2, 1.0)]
+    result.images[2] = Image.new("RGB", (2, 8))  # as many bytes, another picture
+    assert [one.n for one in result.flips()] == [2]
+
+
 def test_an_attribution_has_the_table() -> None:
     result = attribution()
     result.found[0].append(_edit("ground:snow", True))

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import scipy.stats
 import torch
@@ -11,6 +12,7 @@ from diffexplain_fast.stats.placebo import (
     adjusted_p,
     error_of_sum,
     mixed_placebo_p,
+    placebo_error,
     placebo_p,
     placebo_spread,
     student_p,
@@ -19,7 +21,7 @@ from diffexplain_fast.stats.placebo import (
 
 def test_the_spread_is_the_one_of_a_prediction_with_known_mean() -> None:
     assert placebo_spread([0.3, -0.3, 0.3, -0.3, 0.3]) == pytest.approx(2.570582 * 0.3, rel=1e-6)
-    assert placebo_spread([]) == 0.0
+    assert placebo_spread([]) == math.inf, "nothing is known"
     with pytest.raises(ValueError, match="confidence"):
         placebo_spread([0.1], 1.0)
 
@@ -54,9 +56,35 @@ def test_students_p_value_agrees_with_tables() -> None:
         sample_sd = (2 / (count - 1)) ** 0.5
         shifted = [one + half * sample_sd / count**0.5 for one in base]
         assert student_p(shifted) == pytest.approx(value, rel=1e-5)
-    assert student_p([0.0, 0.0]) == 1.0 and student_p([2.0, 2.0]) == 0.0
+    assert student_p([0.0, 0.0]) == 1.0
     with pytest.raises(ValueError, match="at least 2"):
         student_p([1.0])
+
+
+def test_few_numbers_that_are_all_0_do_not_say_that_the_next_one_is() -> None:
+    for error in (placebo_error([0.0], [0.0]), placebo_error([0.0, 0.0], [0.0, 0.0])):
+        assert error.spread() == math.inf and error.p(1e-9) == error.p(9.0) == error.p(0.0) == 1
+    assert placebo_p(1e-9, [0.0] * 3) == pytest.approx(1 / 4) and placebo_p(0.0, [0.0] * 3) == 1
+    assert placebo_spread([0.0] * 18) == math.inf and placebo_spread([0.0] * 19) == 0.0, "one of twenty is another"
+    kinds = [(0.75, [0.0] * 4), (0.25, [0.0] * 9)]
+    assert mixed_placebo_p(3.0, kinds) == pytest.approx(0.75 / 5 + 0.25 / 10) and mixed_placebo_p(0.0, kinds) == 1
+    whole = error_of_sum([Error(0.0, 9.0)] * 3)
+    assert whole.p(1.0) == pytest.approx(3 / 10) and whole.deviation == 0, "any of three may be another number"
+
+
+def test_redraws_of_a_count_cover_their_own_next_one() -> None:
+    rng, called = np.random.default_rng(0), 0
+    for _ in range(4000):
+        *redraws, effect = (rng.random(4) < 0.2).astype(float).tolist()  # most of the time nothing moves
+        called += placebo_p(effect, redraws) < 0.05
+    assert called == 0, "before, one of ten: three zeros and then a one"
+
+
+def test_equal_numbers_say_their_sign_only() -> None:
+    for n in (2, 3, 8):
+        assert student_p([-2.0] * n) == 2.0 ** (1 - n), "as often as n coins fall alike"
+    assert student_p([1.0, 1.0 + 1e-6]) == 0.5, "a saturated output"
+    assert student_p([1.0, 1.01, 0.99, 1.0]) < 1e-5
 
 
 def test_the_adjustment_is_the_one_of_benjamini_and_hochberg() -> None:

@@ -8,9 +8,11 @@ from torch import Tensor
 from diffexplain_fast.errors import NonFiniteError, describe
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.targets import ClassLogit, ClassProbability, Target
-from diffexplain_fast.targets.base import checked_score
+from diffexplain_fast.targets.base import checked_score, terms_of
 from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, UNITS, is_hit, log_probability
 
+_CLASS = ClassLogit | ClassProbability
+"""Targets whose value is that of their class; any other one is scored by itself."""
 _BATCH, _SHOWN = 32, 8
 """Pictures that are asked about at once, and numbers that a message has at most."""
 
@@ -55,15 +57,19 @@ class Answers:
     def name(self) -> str:
         """What the target is called: an output of a regression by its label, any other target by its description."""
         target = self._target
-        if self._classifier.output == REGRESSION and isinstance(target, ClassLogit | ClassProbability):
+        if self._classifier.output == REGRESSION and isinstance(target, _CLASS):
             return str(target.name or target.label)
         return target.describe()
 
     @property
     def unit(self) -> str:
-        """The unit of values: of the classifier's kind of output, or of a target without a class its own."""
-        known = self._target.label is not None
-        return UNITS[self._classifier.output or SOFTMAX] if known else "the unit of the target"
+        """The unit of values: of the classifier's kind of output for a class or a sum of logits, else the target's own.
+
+        A sum of probabilities, of units or of outputs of a regression has no other unit than its own.
+        """
+        output, alone = self._classifier.output or SOFTMAX, isinstance(self._target, _CLASS)
+        logits = output != REGRESSION and all(isinstance(one, ClassLogit) for _, one in terms_of(self._target))
+        return UNITS[output] if alone or logits else "the unit of the target"
 
     @torch.no_grad()
     def ask(self, pixels: Tensor) -> Said:
@@ -97,7 +103,7 @@ class Answers:
         else:
             own, name, other = logits[:, label], self._classifier.label_name(label), self._opposite(logits, label)
             names = [name if one else other for one in hit.tolist()]
-        if not isinstance(self._target, ClassLogit | ClassProbability):
+        if not isinstance(self._target, _CLASS):
             self._check("target", "finite scores", score, own := score)
         return Said(own, log_probability(logits, label, output).exp(), hit, names)
 

@@ -21,8 +21,9 @@ def counterfactual_of(
     """Return the smallest set of changes that flips a picture, and the trials that were run to find it.
 
     Single changes and pairs that were measured are looked at first. Then sets of two and three are drawn, those first
-    whose single effects add up to the largest fall. Of several sets of one size the one wins that changes the fewest
-    pixels. Where no set flips, the one that came nearest is returned, with ``flipped`` False.
+    whose single effects add up to the largest fall. Of several sets of one size the one wins whose picture changes the
+    least, by the mean absolute change of a pixel's colours, however few of its pixels change. Where no set flips, the
+    one that came nearest is returned, with ``flipped`` False.
 
     Args:
         lab: draws, checks and measures.
@@ -81,4 +82,5 @@ def _sets(
 
 
 def _distance(scene: Scene, pixels: Tensor) -> float:
+    """Return the mean absolute change of a picture's numbers, from 0 to 1."""
     return float((pixels - scene.pixels[0]).abs().mean())

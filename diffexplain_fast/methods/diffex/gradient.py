@@ -21,7 +21,7 @@ class Drift(NamedTuple):
     """How far a picture is moved.
 
     Attributes:
-        iterations: gradient steps at most; it ends at the first picture that flips.
+        iterations: gradient steps at most; it ends at the first picture that flips, which may be that after the last.
         distance: weight of the mean change of a pixel, in units of log-odds.
     """
 
@@ -77,13 +77,14 @@ def drifted(
     with torch.no_grad():
         lost = pixels - sampled()
     best, least = pixels, float(before.probability)
-    for iteration in range(drift.iterations):
-        moved = (sampled() + lost).clamp(0, 1)
-        with torch.no_grad():
-            now = answers.ask(moved)
+    for iteration in range(drift.iterations + 1):
+        last = iteration == drift.iterations  # what the last step has made is asked about, and not moved any more
+        with torch.set_grad_enabled(not last):
+            moved = (sampled() + lost).clamp(0, 1)
+        now = answers.ask(moved)
         if float(now.probability) < least or not bool(now.hit):
             best, least = moved.detach(), float(now.probability)
-        if not bool(now.hit):
+        if last or not bool(now.hit):
             break
         response = classifier.respond(moved)
         loss = log_odds(response.logits, label, response.output)[0]

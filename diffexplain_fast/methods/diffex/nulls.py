@@ -1,8 +1,6 @@
-"""What edits do to the score where nothing is to change: placebos, and the error of an effect on one picture."""
+"""What edits do to the score where nothing is to change: placebos, and redraws of one picture."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,78 +8,17 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.methods.diffex.costs import rows_of_placebo, rows_of_redraws
+from diffexplain_fast.methods.diffex.error_of_edit import Null
 from diffexplain_fast.methods.diffex.errors_at import NEW, has_redraws, place_at, redraws_at
 from diffexplain_fast.methods.diffex.kinds import GUIDE, INPAINT, null_of
 from diffexplain_fast.methods.diffex.scene import Scene
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.methods.diffex.trials import Lab
-from diffexplain_fast.stats.placebo import Error, placebo_error
 
 _PLACEBOS = 2
 """Placebos of each picture, made as edits chosen by chance were: so editors have the share that they have of edits."""
 Placebos = dict[str, list[float]]
 """Effects of edits that say the same again, by editor."""
-
-
-@dataclass
-class Null:
-    """What the tools of an edit do to one picture's score where nothing is to change.
-
-    Attributes:
-        redraws: effects of regions that are drawn anew with the picture's own words.
-        autoencoder: effects of the same regions through the autoencoder. An effect has two: of the old and the new one.
-        placebos: of all pictures, by editor; what counts where nothing was drawn anew.
-        where: name of a concept to the kind of place that its edit acts on.
-        places: kind of place to the null there: another object changes a score more than another sky.
-        unknown: whether redraws are wanted and the budget left them out, so that nobody knows how far an effect errs.
-    """
-
-    redraws: list[float] = field(default_factory=list)
-    autoencoder: list[float] = field(default_factory=list)
-    placebos: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    where: dict[str, str] = field(default_factory=dict)
-    places: Mapping[str, "Null"] = field(default_factory=dict)
-    unknown: bool = False
-
-    @property
-    def left_out(self) -> bool:
-        """Whether the budget left out the redraws of some kind of place."""
-        return self.unknown or any(one.unknown for one in self.places.values())
-
-    def at(self, names: Sequence[str]) -> "Null":
-        """Return the null of an edit of some concepts: of the places that it acts on, whose errors add up."""
-        kinds = dict.fromkeys(self.where[name] for name in names if name in self.where)
-        if not kinds:
-            return self
-        parts = [self.places[kind] for kind in kinds]
-        # A budget may have ended before a place had its redraws; those of all places are better than none.
-        drawn = [one.redraws or (self.redraws if kind else []) for kind, one in zip(kinds, parts, strict=True)]
-        redraws, lost = (
-            [sum(some) for some in zip(*filter(None, lists), strict=False)]
-            for lists in (drawn, [one.autoencoder for one in parts])
-        )
-        unknown = any(one.unknown and not found for one, found in zip(parts, drawn, strict=True))
-        return Null(redraws, lost, self.placebos, unknown=unknown)
-
-    def spread(self, *editors: str) -> float:
-        """Return the largest half-width of the 95 % interval of one effect by an editor, infinite if none is known."""
-        errors = [error for editor in editors if (error := self.error(editor)) is not None]
-        return max((error.spread() for error in errors), default=math.inf)
-
-    def error(self, editor: str) -> Error | None:
-        """Return the error of one effect by an editor, None if it is not known."""
-        found = placebo_error(self.redraws or null_for(editor, self.placebos), self.autoencoder)
-        return None if self.unknown or not found.freedom else found
-
-    def p(self, effect: float, editor: str) -> float:
-        """Return how probable an effect of at least this size is where a concept does nothing; 1 if unknown."""
-        error = self.error(editor)
-        return error.p(effect) if error is not None else 1.0
-
-
-def null_for(editor: str, placebos: Mapping[str, Sequence[float]]) -> Sequence[float]:
-    """Return the placebos of an editor; of one that has none, all of them."""
-    return placebos.get(null_of(editor)) or [value for values in placebos.values() for value in values]
 
 
 def placebos_of(lab: Lab, scene: Scene, trials: Sequence[Trial]) -> Placebos:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from diffexplain_fast.evidence.shipped import Wording
-from diffexplain_fast.methods.diffex.nulls import Null
+from diffexplain_fast.methods.diffex.error_of_edit import Null
 from diffexplain_fast.methods.diffex.phrases import said_by
 from diffexplain_fast.methods.diffex.several import Measured, mean_of
 from diffexplain_fast.methods.diffex.trial import Trial
@@ -62,8 +62,9 @@ def interactions_of(found: Sequence[Found], nulls: Sequence[Null], same: Sequenc
             if len(names) == 2 and both and all(singles):
                 value = both[0].effect - sum(single[0].effect for single in singles)
                 three = [one[0] for one in (both, *singles)]
-                half = math.hypot(*(null.at(one.job.names).spread(one.editor) for one in three))
-                own = [error for one in three if (error := null.at(one.job.names).error(one.editor)) is not None]
+                at = [(null.at(one.job.names, one.effect), one) for one in three]
+                half = math.hypot(*(its.spread(one.editor, effect=one.effect) for its, one in at))
+                own = [error for its, one in at if (error := its.error(one.editor, one.effect)) is not None]
                 error = error_of_sum(own, shared=True) if len(own) == len(three) else None
                 one = Measured(same[i] if same else i, value, value - half, value + half, error)
                 values.setdefault(names, []).append((one, all(trial.verified for trial in three)))

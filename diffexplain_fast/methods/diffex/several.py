@@ -6,7 +6,10 @@ from statistics import fmean
 from typing import NamedTuple
 
 from diffexplain_fast.stats.intervals import mean_interval
-from diffexplain_fast.stats.placebo import Error, error_of_sum, student_p
+from diffexplain_fast.stats.placebo import Error, error_of_sum, is_flat, student_p
+
+_LEVEL = 0.05
+"""Of intervals: 1 minus their coverage."""
 
 
 class Measured(NamedTuple):
@@ -43,6 +46,8 @@ def mean_of(some: Sequence[Measured]) -> Mean:
     The interval is Student's, and never narrower than that of a mean of numbers with the pictures' own errors: pictures
     that are nearly the same are drawn with the same noise, and vary less among each other than each of them errs.
     Equal pictures are one whose number is the mean of theirs; that of a single picture is as wide as the widest of it.
+    Numbers that are equal, as a score gives that is flat, have no width of their own: where no error is known either,
+    the ends are infinite while ``student_p`` of so many equal numbers is above 0.05.
 
     Args:
         some: at least one.
@@ -60,6 +65,8 @@ def mean_of(some: Sequence[Measured]) -> Mean:
     low, high = mean_interval(values) or (middle, middle)
     own = [max(known) for same in by_picture.values() if (known := [one.error for one in same if one.error])]
     p = student_p(values)
+    if not own and is_flat([value - middle for value in values], middle) and 2.0 ** (1 - len(values)) > _LEVEL:
+        return Mean(middle, -math.inf, math.inf, p, len(values))
     if own:
         # Pictures whose errors are not known err like the others.
         whole = error_of_sum(own)

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from diffexplain_fast.methods.diffex.error_of_edit import Null, null_for
 from diffexplain_fast.methods.diffex.kinds import null_of
-from diffexplain_fast.methods.diffex.nulls import Null, null_for
 from diffexplain_fast.methods.diffex.several import Measured, mean_of, once
 from diffexplain_fast.methods.diffex.trial import Trial
 from diffexplain_fast.results.effects import Effect, Row
@@ -22,7 +22,7 @@ def row_of(image: int, trials: Sequence[Trial], null: Null) -> Row:
     verified = [trial for trial in trials if trial.verified]
     used = verified or list(trials)
     middle = fmean(trial.effect for trial in used)
-    spread = null.at(trials[0].job.names).spread(*{trial.editor for trial in used})
+    spread = null.at(trials[0].job.names, middle).spread(*{trial.editor for trial in used}, effect=middle)
     low, high = mean_interval([trial.effect for trial in used]) or (middle, middle)
     points = fmean(trial.points for trial in used)
     return Row(
@@ -73,7 +73,7 @@ def effects_of(rows: Sequence[Row], nulls: Sequence[Null], same: Sequence[int] =
         if mean.pictures > 1:
             p_values.append(max(mean.p, _placebo_p(mean.value, editors, null.placebos)))
         else:
-            p_values.append(null.at((concept,)).p(mean.value, editors[0]))
+            p_values.append(null.at((concept,), mean.value).p(mean.value, editors[0]))
         pictures = [picture[row.image] for row in some]
         everything = once(pictures, [row.effect_all for row in some])
         success = once(pictures, [row.success or 0.0 for row in some])
@@ -89,7 +89,8 @@ def effects_of(rows: Sequence[Row], nulls: Sequence[Null], same: Sequence[int] =
 
 
 def _measured(row: Row, picture: int, null: Null) -> Measured:
-    return Measured(picture, row.effect, row.low, row.high, null.at((row.concept,)).error(row.editor))
+    error = null.at((row.concept,), row.effect).error(row.editor, row.effect)
+    return Measured(picture, row.effect, row.low, row.high, error)
 
 
 def _placebo_p(effect: float, editors: Sequence[str], placebos: Mapping[str, Sequence[float]]) -> float:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from diffexplain_fast.methods.diffex.nulls import Null, Placebos, null_of_picture, placebos_of
+from diffexplain_fast.methods.diffex.error_of_edit import Null
+from diffexplain_fast.methods.diffex.nulls import Placebos, null_of_picture, placebos_of
 from diffexplain_fast.methods.diffex.pairs import Names
 from diffexplain_fast.methods.diffex.scene import Job, Scene
 from diffexplain_fast.methods.diffex.telling import Telling

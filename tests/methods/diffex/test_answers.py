@@ -16,6 +16,7 @@ from tests.methods.diffex.worlds import pictures, quick_attribution
 from tests.tiny import LABELS
 
 NAN, INF = float("nan"), float("inf")
+AGE, OTHER = dx.ClassLogit("age"), as_target(lambda response: response.logits[:, 1])
 ROOM = len(LABELS)
 
 
@@ -101,6 +102,12 @@ def test_masked_classes_do_not_stop_an_attribution(tmp_path: Path) -> None:
         ("sigmoid", "age", "ClassProbability(age)", "log-odds"),
         ("softmax", "age", "ClassProbability(age)", "logits"),
         ("softmax", lambda response: response.logits[:, 0], None, "the unit of the target"),
+        ("softmax", 0.5 * dx.ClassProbability("age"), None, "the unit of the target"),
+        ("sigmoid", dx.ClassProbability("age") - dx.ClassProbability("size"), None, "the unit of the target"),
+        ("softmax", AGE + OTHER, None, "the unit of the target"),
+        ("softmax", "logit:age - logit:size", None, "logits"),
+        ("softmax", "-1*logit:age", None, "logits"),
+        ("independent probabilities", "logit:age + logit:size", None, "log-odds"),
     ],
 )
 def test_a_target_has_a_name_and_a_unit(output: str, target: object, name: str | None, unit: str) -> None:

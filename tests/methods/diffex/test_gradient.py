@@ -8,6 +8,7 @@ import torch
 
 import diffexplain_fast as dx
 from diffexplain_fast.editing.ddim import invert_ddim
+from diffexplain_fast.editing.pictures import as_image
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.methods.diffex.gradient import log_odds
 from tests.editing.test_exact import Gaussian
@@ -52,6 +53,21 @@ def test_a_picture_is_moved_until_the_answer_flips_and_not_further() -> None:
     assert found.probability_before > 0.5 > found.probability_after > 0.2
     moved = as_pixels(found.image)
     assert float(moved.mean()) < 0.501 and float((moved - given).abs().mean()) < 0.1
+
+
+def test_the_picture_of_the_last_step_counts() -> None:
+    given, found = picture(0.505), []
+    with explainer() as one:
+        for iterations in range(1, 41):
+            found.append(one.counterfactual(given, "light", "a boat", iterations=iterations, num_inference_steps=3))
+            if found[-1] is not None and found[-1].flipped:
+                break
+        again = one.counterfactual(given, "light", "a boat", iterations=40, num_inference_steps=3)
+    first = found[0]
+    assert first is not None and first.image.tobytes() != as_image(given).tobytes(), "one step moves the picture"
+    assert first.probability_after < first.probability_before
+    last = found[-1]
+    assert last is not None and again is not None and last.image.tobytes() == again.image.tobytes()
 
 
 def test_log_odds_are_those_of_the_probability_also_where_it_is_one() -> None:

@@ -1,0 +1,38 @@
+"""What an attribution has not measured, in sentences."""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from diffexplain_fast.results.effects import Row
+
+
+def unmeasured_of(
+    rows: Sequence[Row], pictures: int, left_out: Collection[int], placebos: bool, all_shown: bool
+) -> str:
+    """Return what was not measured; "" where nothing is missing.
+
+    Args:
+        rows: of the attribution.
+        pictures: how many there are.
+        left_out: numbers of those whose errors the budget left out.
+        placebos: whether there are any.
+        all_shown: whether every picture shows all concepts already.
+    """
+    edited = [row for row in rows if not row.screened]
+    flat = {row.image for row in edited if math.isinf(row.high) and row.image not in left_out}
+    several = max(Counter(row.concept for row in edited).values(), default=0) > 1
+    screened = len(rows) - len(edited)
+    said = {
+        "Nothing was edited: every picture shows all concepts already.": all_shown,
+        f"The budget ended before the errors of edits were measured on {len(left_out)} of {pictures} pictures.": bool(
+            left_out
+        ),
+        f"On {len(flat)} of {pictures} pictures drawing a region anew did not move the score, "
+        "or by next to nothing beside an effect: how far such edits err is not known.": bool(flat),
+        f"Of {len(rows)} changes of a picture {screened} were screened only, not edited: "
+        "their effects are rough and not checked, and how far they err is not known.": bool(screened),
+        "No placebo was made: p-values over pictures come from Student's test and the errors of edits alone.": several
+        and not placebos,
+    }
+    return " ".join(sentence for sentence, true in said.items() if true)

@@ -1,0 +1,19 @@
+"""What an attribution says that it has not measured."""
+
+import math
+
+from diffexplain_fast.results.effects import Row
+from diffexplain_fast.results.unmeasured import unmeasured_of
+
+
+def _row(image: int, high: float = 1.0, n: int = 1) -> Row:
+    return Row(image, "a", 0.5, -high, high, 1.0 if n else None, n, 0.5, None, None, "swap" if n else "screening")
+
+
+def test_a_picture_whose_score_no_redraw_moves_is_named_and_one_that_the_budget_left_out_is_another() -> None:
+    rows = [_row(0), _row(1, math.inf), _row(2, math.inf), _row(2, math.inf, n=0)]
+    said = unmeasured_of(rows, 3, [1], placebos=True, all_shown=False)
+    assert "The budget ended before the errors of edits were measured on 1 of 3 pictures." in said
+    assert "On 1 of 3 pictures drawing a region anew did not move the score" in said
+    assert "Of 4 changes of a picture 1 were screened only" in said and "placebo" not in said
+    assert unmeasured_of([_row(0), _row(1)], 2, [], placebos=True, all_shown=False) == ""
