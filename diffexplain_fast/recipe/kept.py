@@ -24,6 +24,7 @@ from diffexplain_fast.recipe.made import Answers
 from diffexplain_fast.recipe.planting import Planted, train_planted
 from diffexplain_fast.recipe.shifts import CommonShift
 from diffexplain_fast.recipe.shortcuts import DEMO, Cue, checked_shortcuts
+from diffexplain_fast.recipe.surroundings import on_one_thread, usual_settings
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.storage import (
@@ -43,7 +44,7 @@ log = logging.getLogger(__name__)
 _ROOM = Path(__file__).parent
 _CODE = (
     *(_ROOM / f"{name}.py" for name in ("architectures", "classifiers", "data", "levels", "planting", "rows")),
-    *(_ROOM / f"{name}.py" for name in ("shortcuts", "training", "truth")),
+    *(_ROOM / f"{name}.py" for name in ("shortcuts", "surroundings", "training", "truth")),
     *(_ROOM.parent / "tinyworld" / f"{name}.py" for name in ("words", "grammar", "render", "shapes")),
     *(_ROOM.parent / "tinyworld" / f"{name}.py" for name in ("backgrounds", "overlays")),
 )
@@ -124,6 +125,8 @@ def ship() -> None:
     _write(shipped(planted, SOFTMAX), net.half(), truth)
 
 
+@usual_settings()
+@on_one_thread()
 def _measured(
     net: nn.Module,
     planted: Planted,
@@ -147,6 +150,7 @@ def described(cues: Mapping[str, Cue]) -> JsonObject:
     return {label: {"every": cue.every, "values": dict(cue.values)} for label, cue in cues.items()}
 
 
+@usual_settings()
 def _read(planted: Planted, folder: Path) -> tuple[nn.Module, JsonObject]:
     check_manifest(folder)
     net = build_model(planted.model, list(OBJECTS)).eval()

@@ -10,6 +10,7 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.recipe.responses import Units, units
 from diffexplain_fast.recipe.shifts import CommonShift
 from diffexplain_fast.recipe.side_effects import say_also
+from diffexplain_fast.recipe.surroundings import usual_settings
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.targets.outputs import INDEPENDENT, PROBABILITIES
 from diffexplain_fast.tinyworld.store import pipeline_folder
@@ -100,6 +101,7 @@ class MadeClassifier(Classifier):
         return units(self)
 
 
+@usual_settings()
 def world_pipeline(read: Callable[[str], str] | None = None) -> "StableDiffusionPipeline":
     """Return the tiny world's generator as a pipeline of diffusers.
 
