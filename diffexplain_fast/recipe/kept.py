@@ -7,15 +7,17 @@ They lie in the user's cache folder; the demo's ships with the package, so that 
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
 from diffexplain_fast.environment import cache_folder, versions
-from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError
+from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.recipe import planting
 from diffexplain_fast.recipe import truth as truths
@@ -94,8 +96,8 @@ def made(
         net, _ = trained
     truth = _measured(net, planted, output, callback, shift)
     try:
-        _write(folder, net, truth)
-    except StorageError as error:
+        _keep(planted, folder, net, truth)
+    except OSError as error:
         log.warning("not kept: %s", error)
     return net, truth
 
@@ -137,6 +139,24 @@ def _measured(
     model = net if shift is None else Answers(net, output, shift)
     classifier, report = Classifier(model, labels=OBJECTS, output=output), counter(callback, "measure")
     return truths.measure_truth(classifier, torch.device("cpu"), truths.SEEDS, planted.cues, report)
+
+
+def _keep(planted: Planted, folder: Path, net: nn.Module, truth: JsonObject) -> None:
+    """Write a folder under another name and rename it, so that other processes see a whole one or none."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=folder.parent) as beside:
+        new = Path(beside) / "new"
+        _write(new, net, truth)
+        try:
+            os.rename(new, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            try:
+                _read(planted, folder)  # another process was faster
+            except _BROKEN:
+                os.rename(folder, Path(beside) / "damaged")
+                os.rename(new, folder)
 
 
 def _write(folder: Path, net: nn.Module, truth: JsonObject) -> None:

@@ -97,6 +97,24 @@ def test_a_damaged_entry_of_the_cache_is_made_again(monkeypatch, tmp_path, caplo
     assert torch.equal(dx.make_classifier({}, 5)(PIXELS), first(PIXELS)) and "made again" not in caplog.text
 
 
+def test_a_reader_sees_a_whole_entry_of_the_cache_or_none(monkeypatch, tmp_path, caplog):
+    """Another process may read between the files of an entry, and write the same entry meanwhile."""
+    monkeypatch.setenv("DIFFEXPLAIN_FAST_CACHE", str(tmp_path))
+    seen, faster, write = [], [], kept.write_manifest
+
+    def finished(folder):
+        seen.append([path for path in (tmp_path / "planted").iterdir() if not path.name.startswith(".")])
+        write(folder)
+        if len(seen) == 1:
+            faster.append(dx.make_classifier({}, 5))
+
+    monkeypatch.setattr(kept, "write_manifest", finished)
+    slower = dx.make_classifier({}, 5)
+    assert seen == [[], []] and not caplog.text and torch.equal(slower(PIXELS), faster[0](PIXELS))
+    (folder,) = (tmp_path / "planted").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"MANIFEST.json", "model.safetensors", "truth.json"}
+
+
 def test_the_largest_seed_and_one_of_numpy_are_taken():
     largest = dx.make_classifier({}, 2**64 - 1, progress=False)
     assert largest.planted["seed"] == 2**64 - 1 and torch.isfinite(largest(PIXELS)).all()
