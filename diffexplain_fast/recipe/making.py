@@ -74,8 +74,9 @@ def make_classifier(
 
     Returns:
         A ``Classifier`` whose ``truth`` holds the measured effect of every attribute on every class, as
-        ``recipe.truth.measure_truth`` describes it; ``planted`` holds the arguments, ``units()`` what its channels
-        respond to.
+        ``recipe.truth.measure_truth`` describes it; ``planted`` holds the arguments, a number as ``common_shift`` as
+        the factor of the brightness, and what of "reversed" counts "against" each class; ``units()`` says what its
+        channels respond to. Its ``fingerprint()`` tells apart classifiers whose answers differ.
 
     Raises:
         UnknownNameError: for a class, attribute, value or word that the world does not have.
@@ -110,6 +111,7 @@ def make_classifier(
             net, truth = made(wanted, scale, report, None if scale == SOFTMAX else shift)
         planted = {"shortcuts": described(cues), "seed": seed, "strength": strength, "output": output}
         planted |= {"model": model, "reversed": reversed, "against": described(against)}
+        planted |= {"side_effect": {**effects}, "common_shift": {} if shift is None else shift.parts}
         return MadeClassifier(Answers(net, output, shift), f"tinyworld/made-{seed}", truth, planted, effects)
 
 
