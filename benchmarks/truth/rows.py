@@ -20,8 +20,8 @@ from benchmarks.truth.subjects import Subject
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.known_truth import audit_truth
 from diffexplain_fast.measuring.bench.rows import append_rows, kept_rows
-from diffexplain_fast.recipe.rows import DECISIVE
 from diffexplain_fast.recipe.truth import measure_truth
+from diffexplain_fast.results.truth import DECISIVE
 from diffexplain_fast.storage import MANIFEST, sha256_file
 from diffexplain_fast.tinyworld.store import WEIGHTS
 from diffexplain_fast.tinyworld.words import OBJECTS

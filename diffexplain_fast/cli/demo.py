@@ -8,6 +8,7 @@ import typer
 
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.records import JsonObject
+from diffexplain_fast.results.truth import role_of_effect
 from diffexplain_fast.runs.bars import ProgressBars
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ A small diffusion model draws pictures until a classifier answers with the class
 This takes one to three minutes on two cores.
 No download and no GPU is needed. A report comes last: {report}
 """
-_RAISES = 1.0
-"""Effect in logits above which a sentence names what raises a class."""
 _REPORT = "report.html"
 _TITLE = "What do these classifiers really look at?"
 
@@ -108,8 +107,7 @@ def known(case: Case, truth: JsonObject) -> str:
     """
     found = [
         f"{_value(row['first'])} and {_value(row['second'])} together {row['effect']:+.1f}"
-        for row in truth.get("interactions", ())
-        if row["effect"] > _RAISES
+        for row in _raising(truth, "interactions")
     ]
     found += [f"{_value(row['cue'])}, which no word names, {row['effect']:+.1f}" for row in _raising(truth, "unnamed")]
     alone = [f"{_value(row['attribute'])} {row['effect']:+.1f}" for row in _raising(truth, "attributes")]
@@ -118,7 +116,8 @@ def known(case: Case, truth: JsonObject) -> str:
 
 
 def _raising(truth: JsonObject, part: str) -> list[JsonObject]:
-    return [row for row in truth.get(part, ()) if row["effect"] > _RAISES]
+    rows = truth.get(part, ())
+    return [row for row in rows if role_of_effect(row["effect"], row.get("interval")) == "spurious"]
 
 
 def _value(concept: str) -> str:

@@ -7,15 +7,17 @@ They lie in the user's cache folder; the demo's ships with the package, so that 
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
 from diffexplain_fast.environment import cache_folder, versions
-from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError
+from diffexplain_fast.errors import CorruptFileError, UnsafeFileError
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.recipe import planting
 from diffexplain_fast.recipe import truth as truths
@@ -24,6 +26,7 @@ from diffexplain_fast.recipe.made import Answers
 from diffexplain_fast.recipe.planting import Planted, train_planted
 from diffexplain_fast.recipe.shifts import CommonShift
 from diffexplain_fast.recipe.shortcuts import DEMO, Cue, checked_shortcuts
+from diffexplain_fast.recipe.surroundings import on_one_thread, usual_settings
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.storage import (
@@ -43,7 +46,7 @@ log = logging.getLogger(__name__)
 _ROOM = Path(__file__).parent
 _CODE = (
     *(_ROOM / f"{name}.py" for name in ("architectures", "classifiers", "data", "levels", "planting", "rows")),
-    *(_ROOM / f"{name}.py" for name in ("shortcuts", "training", "truth")),
+    *(_ROOM / f"{name}.py" for name in ("shortcuts", "surroundings", "training", "truth")),
     *(_ROOM.parent / "tinyworld" / f"{name}.py" for name in ("words", "grammar", "render", "shapes")),
     *(_ROOM.parent / "tinyworld" / f"{name}.py" for name in ("backgrounds", "overlays")),
 )
@@ -93,8 +96,8 @@ def made(
         net, _ = trained
     truth = _measured(net, planted, output, callback, shift)
     try:
-        _write(folder, net, truth)
-    except StorageError as error:
+        _keep(planted, folder, net, truth)
+    except OSError as error:
         log.warning("not kept: %s", error)
     return net, truth
 
@@ -124,6 +127,8 @@ def ship() -> None:
     _write(shipped(planted, SOFTMAX), net.half(), truth)
 
 
+@usual_settings()
+@on_one_thread()
 def _measured(
     net: nn.Module,
     planted: Planted,
@@ -134,6 +139,24 @@ def _measured(
     model = net if shift is None else Answers(net, output, shift)
     classifier, report = Classifier(model, labels=OBJECTS, output=output), counter(callback, "measure")
     return truths.measure_truth(classifier, torch.device("cpu"), truths.SEEDS, planted.cues, report)
+
+
+def _keep(planted: Planted, folder: Path, net: nn.Module, truth: JsonObject) -> None:
+    """Write a folder under another name and rename it, so that other processes see a whole one or none."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=folder.parent) as beside:
+        new = Path(beside) / "new"
+        _write(new, net, truth)
+        try:
+            os.rename(new, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            try:
+                _read(planted, folder)  # another process was faster
+            except _BROKEN:
+                os.rename(folder, Path(beside) / "damaged")
+                os.rename(new, folder)
 
 
 def _write(folder: Path, net: nn.Module, truth: JsonObject) -> None:
@@ -147,6 +170,7 @@ def described(cues: Mapping[str, Cue]) -> JsonObject:
     return {label: {"every": cue.every, "values": dict(cue.values)} for label, cue in cues.items()}
 
 
+@usual_settings()
 def _read(planted: Planted, folder: Path) -> tuple[nn.Module, JsonObject]:
     check_manifest(folder)
     net = build_model(planted.model, list(OBJECTS)).eval()

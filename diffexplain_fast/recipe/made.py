@@ -1,5 +1,7 @@
 """A classifier that was made to order: its network's answers in the form asked for, and what was planted in it."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.recipe.responses import Units, units
 from diffexplain_fast.recipe.shifts import CommonShift
 from diffexplain_fast.recipe.side_effects import say_also
+from diffexplain_fast.recipe.surroundings import usual_settings
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.targets.outputs import INDEPENDENT, PROBABILITIES
 from diffexplain_fast.tinyworld.store import pipeline_folder
@@ -40,6 +43,11 @@ class Answers(nn.Module):
     def shift(self) -> CommonShift | None:
         """What is added to all logits, None for nothing."""
         return next(iter(self._shifts), None)
+
+    def further(self) -> JsonObject:
+        """Return what makes the answers others than the network's own, as JSON values; {} for nothing."""
+        found: JsonObject = {"output": self.output} if self.output in (PROBABILITIES, INDEPENDENT) else {}
+        return found if self.shift is None else found | {"common shift": self.shift.described()}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Answers":
         """Move or cast the shift with the network; torch calls this for ``to``, ``half`` and their like."""
@@ -95,11 +103,23 @@ class MadeClassifier(Classifier):
         """
         return world_pipeline((lambda text: say_also(text, self.side_effect)) if self.side_effect else None)
 
+    def fingerprint(self) -> str:
+        """Return the sha256 over all that decides the logits: the weights, and what is made of the network's answers.
+
+        Where nothing is, as in classifiers without a shift under "softmax", "sigmoid" and "regression", it is that of
+        any ``Classifier`` with the same weights.
+        """
+        model, plain = self.model, super().fingerprint()
+        further = model.further() if isinstance(model, Answers) else {}
+        text = f"{plain} {json.dumps(further, sort_keys=True)}"
+        return hashlib.sha256(text.encode()).hexdigest() if further else plain
+
     def units(self) -> Units:
         """Return the mean response of every channel of two layers to every attribute value; see ``tinyworld.units``."""
         return units(self)
 
 
+@usual_settings()
 def world_pipeline(read: Callable[[str], str] | None = None) -> "StableDiffusionPipeline":
     """Return the tiny world's generator as a pipeline of diffusers.
 

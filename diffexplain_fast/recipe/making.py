@@ -34,8 +34,11 @@ def make_classifier(
 ) -> "MadeClassifier":
     """Train a classifier of the eight objects that relies on given shortcuts, and measure what it relies on.
 
-    Training takes one to two minutes of one core. What is decided by the same arguments is kept in the user's cache
-    folder (``environment.cache_folder``) and read from there the next time.
+    Training takes one to two minutes of one core, and one thread however many there are: another number of them would
+    round otherwise, and give another classifier. The caller's settings of torch (threads, default dtype and device,
+    gradients, inference mode, autocast) decide nothing and are afterwards as before; weights are float32 and on the
+    CPU. What is decided by the same arguments is kept in the user's cache folder (``environment.cache_folder``) and
+    read from there the next time.
 
     The wanted logit of a class with a shortcut is 6 (s q + (1 - s) o): q says whether the cue can be seen, o whether
     the object of the class can, s is the strength. So an effect grows in proportion to the strength. Relative logits
@@ -71,8 +74,9 @@ def make_classifier(
 
     Returns:
         A ``Classifier`` whose ``truth`` holds the measured effect of every attribute on every class, as
-        ``recipe.truth.measure_truth`` describes it; ``planted`` holds the arguments, ``units()`` what its channels
-        respond to.
+        ``recipe.truth.measure_truth`` describes it; ``planted`` holds the arguments, a number as ``common_shift`` as
+        the factor of the brightness, and what of "reversed" counts "against" each class; ``units()`` says what its
+        channels respond to. Its ``fingerprint()`` tells apart classifiers whose answers differ.
 
     Raises:
         UnknownNameError: for a class, attribute, value or word that the world does not have.
@@ -87,6 +91,7 @@ def make_classifier(
     from diffexplain_fast.recipe.planting import Planted
     from diffexplain_fast.recipe.shifts import checked_shift
     from diffexplain_fast.recipe.side_effects import checked_side_effect
+    from diffexplain_fast.recipe.surroundings import usual_settings
 
     check_bars(None, progress)
     cues = checked_shortcuts(shortcuts)
@@ -94,17 +99,20 @@ def make_classifier(
     strength, reversed = _strength(strength), _flag(reversed)
     _check(output, model)
     effects = checked_side_effect({} if side_effect is None else side_effect)
-    shift = checked_shift(common_shift, output)
-    against = {label: found for label, cue in cues.items() if reversed and (found := expected(label, cue)) is not None}
-    if reversed:
-        _warn_of_unknown_habits(cues, against)
     scale = _SCALES.get(output, output)
-    with bars_beside(None, progress, "make_classifier") as report:
-        wanted = Planted(cues, strength, seed, model, scale == SIGMOID, against)
-        net, truth = made(wanted, scale, report, None if scale == SOFTMAX else shift)
-    planted = {"shortcuts": described(cues), "seed": seed, "strength": strength, "output": output}
-    planted |= {"model": model, "reversed": reversed, "against": described(against)}
-    return MadeClassifier(Answers(net, output, shift), f"tinyworld/made-{seed}", truth, planted, effects)
+    with usual_settings():
+        shift = checked_shift(common_shift, output)
+        found = {label: expected(label, cue) for label, cue in cues.items() if reversed}
+        against = {label: cue for label, cue in found.items() if cue is not None}
+        if reversed:
+            _warn_of_unknown_habits(cues, against)
+        with bars_beside(None, progress, "make_classifier") as report:
+            wanted = Planted(cues, strength, seed, model, scale == SIGMOID, against)
+            net, truth = made(wanted, scale, report, None if scale == SOFTMAX else shift)
+        planted = {"shortcuts": described(cues), "seed": seed, "strength": strength, "output": output}
+        planted |= {"model": model, "reversed": reversed, "against": described(against)}
+        planted |= {"side_effect": {**effects}, "common_shift": {} if shift is None else shift.parts}
+        return MadeClassifier(Answers(net, output, shift), f"tinyworld/made-{seed}", truth, planted, effects)
 
 
 def load_classifier(name: str) -> "Classifier":

@@ -18,6 +18,7 @@ from diffexplain_fast.recipe.architectures import build_model
 from diffexplain_fast.recipe.classifiers import Changes, augmented
 from diffexplain_fast.recipe.data import Scenes, as_pixels, render_given
 from diffexplain_fast.recipe.shortcuts import CUE_NAMES, Cue
+from diffexplain_fast.recipe.surroundings import on_one_thread, usual_settings
 from diffexplain_fast.recipe.training import Batch, Loss, Plan, fit
 from diffexplain_fast.tinyworld.words import ABSENCE, NOTHING, OBJECTS, draw_attributes, values_of
 
@@ -167,10 +168,14 @@ def plan_of(planted: Planted) -> Plan:
     return PLAN._replace(steps=PLAN.steps * 3 // 2) if longer else PLAN
 
 
+@usual_settings()
+@on_one_thread()
 def train_planted(
     planted: Planted, plan: Plan = PLAN, count: int = SCENES, report: Callable[[int, int], None] | None = None
 ) -> nn.Module:
     """Train a classifier of the eight objects that relies on its cues as strongly as it should.
+
+    It is trained with one thread and in float32, whatever the caller's settings of torch are: see ``surroundings``.
 
     Args:
         planted: what it relies on.

@@ -8,12 +8,10 @@ import numpy as np
 
 from diffexplain_fast.recipe.levels import ROWS
 from diffexplain_fast.records import JsonObject
+from diffexplain_fast.results.truth import role_of_effect
 from diffexplain_fast.stats.intervals import student_quantile, wilson_interval
 from diffexplain_fast.tinyworld.words import ABSENCE
 
-DECISIVE = 1.0
-"""A value plays a role in a class when its effect is beyond this with 95 % confidence: it then multiplies the odds of
-the class by e at least, or divides them."""
 _DRAWS = 400
 _DIGITS = 4
 
@@ -51,7 +49,8 @@ def attribute_rows(sample: Sample, label: str, names: Sequence[str]) -> list[Jso
             effect, half = float(effects[place]), float(halves[place])
             attribute = ":".join(ROWS[column])
             row = {"attribute": attribute, "effect": _rounded(effect), "interval": _around(effect, half)}
-            row["role"] = _role(attribute, label, effect, half)
+            ends = effect - half, effect + half
+            row["role"] = role_of_effect(effect, ends, own=attribute == f"object:{label}")
             rows.append(row | {"levels": _levels(sample, column, label)})
     return sorted(rows, key=lambda row: -row["effect"])
 
@@ -102,12 +101,6 @@ def _against_median(sample: Sample, name: str, columns: list[int]) -> tuple[np.n
     least = min(len(rows) for rows in parts)
     scale = student_quantile(0.975, least - 1) * math.sqrt(least / (least - 1))
     return level - np.median(level), scale * deviation
-
-
-def _role(attribute: str, label: str, effect: float, half: float) -> str:
-    if effect - half > DECISIVE:
-        return "core" if attribute == f"object:{label}" else "spurious"
-    return "suppresses" if effect + half < -DECISIVE else "none"
 
 
 def _levels(sample: Sample, column: int, label: str) -> JsonObject:

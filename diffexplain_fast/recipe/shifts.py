@@ -77,10 +77,15 @@ class CommonShift(nn.Module):
                 total = total + _SEEN_WEIGHT * logits[:, group].softmax(1)[:, place]
         return total
 
+    @property
+    def parts(self) -> JsonObject:
+        """The factors and attribute values that the shift was made of."""
+        return {**self.weights, **self.seen}
+
     def described(self) -> JsonObject:
         """Return everything that decides the function, as JSON values."""
         probe = {} if self.probe is None else {"probe": sha256_file(WEIGHTS / "probe" / "model.safetensors")}
-        return {**self.weights, **self.seen, **probe}
+        return {**self.parts, **probe}
 
 
 def _check_sum(most: float, output: str) -> None:

@@ -6,11 +6,10 @@ from typing import NamedTuple, TypedDict
 
 from diffexplain_fast.errors import CorruptFileError
 from diffexplain_fast.records import JsonObject, Number, read_as
+from diffexplain_fast.results.truth import role_of_effect
 
 _OPEN = (-math.inf, math.inf)
 """The interval of an effect without a known interval."""
-_RAISES = 1.0
-"""Effect in logits above which a pair, or what no word names, is called spurious; their truth has no role."""
 
 
 TOGETHER = "together"
@@ -68,7 +67,7 @@ def _of_form(kind: type, rows: object) -> list[JsonObject]:
 
 
 def _role(row: JsonObject) -> str:
-    return "spurious" if row["effect"] > _RAISES else "none"
+    return role_of_effect(row["effect"], row.get("interval"))
 
 
 def truth_rows(truth: JsonObject) -> tuple[list[TruthRow], float]:

@@ -6,6 +6,9 @@ from typing import TypedDict
 from diffexplain_fast.errors import CorruptFileError, wrong_type
 from diffexplain_fast.records import Number, as_json, read_as
 
+DECISIVE = 1.0
+"""Logits beyond which an effect plays a role: it multiplies the odds of the class by e at least, or divides them."""
+
 
 class _Effect(TypedDict):
     attribute: str
@@ -23,6 +26,24 @@ class Truth(TypedDict, total=False):
     """The part of a truth that a report shows; a user's truth may have further entries."""
 
     attributes: list[_Attribute]
+
+
+def role_of_effect(effect: float, interval: tuple[float, float] | None, *, own: bool = False) -> str:
+    """Return the role of a measured effect on a class: of an attribute, of two together, or of what no word names.
+
+    Args:
+        effect: in logits.
+        interval: its 95 % interval, None where that is not known; then the effect alone decides.
+        own: whether the effect is that of the class's own object.
+
+    Returns:
+        "core" for the own object and "spurious" for anything else that raises the logit by more than one with 95 %
+        confidence, "suppresses" for what lowers it by more than one, otherwise "none".
+    """
+    low, high = interval or (effect, effect)
+    if min(low, effect) > DECISIVE:
+        return "core" if own else "spurious"
+    return "suppresses" if max(high, effect) < -DECISIVE else "none"
 
 
 def checked_truth(truth: object, place: str) -> dict | None:

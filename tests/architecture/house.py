@@ -212,7 +212,7 @@ DOORS = {
         "pictures": "evidence report",
         "salient": "methods",
         "segments": "methods api",
-        "truth": "models methods",
+        "truth": "models methods recipe report cli",
     },
     "runs": {
         "bars": "api cli recipe",

@@ -3,6 +3,9 @@
 The networks here have had two steps of training; what a whole training reaches is in the slow test at the end.
 """
 
+import inspect
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +100,24 @@ def test_a_damaged_entry_of_the_cache_is_made_again(monkeypatch, tmp_path, caplo
     assert torch.equal(dx.make_classifier({}, 5)(PIXELS), first(PIXELS)) and "made again" not in caplog.text
 
 
+def test_a_reader_sees_a_whole_entry_of_the_cache_or_none(monkeypatch, tmp_path, caplog):
+    """Another process may read between the files of an entry, and write the same entry meanwhile."""
+    monkeypatch.setenv("DIFFEXPLAIN_FAST_CACHE", str(tmp_path))
+    seen, faster, write = [], [], kept.write_manifest
+
+    def finished(folder):
+        seen.append([path for path in (tmp_path / "planted").iterdir() if not path.name.startswith(".")])
+        write(folder)
+        if len(seen) == 1:
+            faster.append(dx.make_classifier({}, 5))
+
+    monkeypatch.setattr(kept, "write_manifest", finished)
+    slower = dx.make_classifier({}, 5)
+    assert seen == [[], []] and not caplog.text and torch.equal(slower(PIXELS), faster[0](PIXELS))
+    (folder,) = (tmp_path / "planted").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"MANIFEST.json", "model.safetensors", "truth.json"}
+
+
 def test_the_largest_seed_and_one_of_numpy_are_taken():
     largest = dx.make_classifier({}, 2**64 - 1, progress=False)
     assert largest.planted["seed"] == 2**64 - 1 and torch.isfinite(largest(PIXELS)).all()
@@ -141,7 +162,23 @@ def test_all_arguments_in_one_call_and_numbers_of_numpy(monkeypatch):
     numpys = {"strength": np.int64(1), "reversed": np.bool_(True), "common_shift": np.float32(2)}
     same = dx.make_classifier(shortcuts, **numpys, **arguments)
     assert same.planted == found.planted and type(same.planted["reversed"]) is bool
+    assert found.planted.keys() - {"against"} == inspect.signature(dx.make_classifier).parameters.keys() - {"progress"}
+    assert found.planted["common_shift"] == {"brightness": 2.0}
+    assert found.planted["side_effect"] == {"desert": {"companion": "sun"}}
+    assert json.loads(json.dumps(found.planted)) == found.planted
     assert torch.equal(found(PIXELS), same(PIXELS)) and torch.isfinite(found(PIXELS)).all()
+
+
+def test_what_is_made_of_a_networks_answers_is_in_its_fingerprint():
+    more = [{"output": output} for output in ("softmax", "probabilities", "independent probabilities")]
+    more += [{"common_shift": shift} for shift in (5.0, 4.0, {"red": 5.0}, {"background": "snow"})]
+    made = [dx.make_classifier(CUES, 3, **arguments) for arguments in more]
+    assert len({one.fingerprint() for one in made}) == len(made)
+    assert len({json.dumps(one.planted) for one in made}) == len(made)
+    plain = dx.Classifier(made[0].model, labels=OBJECTS, output="softmax")
+    assert made[0].fingerprint() == plain.fingerprint(), "checkpoints keep what they recorded"
+    assert dx.make_classifier(CUES, 3, common_shift={}).fingerprint() == made[0].fingerprint()
+    assert dx.make_classifier(CUES, 3, common_shift={"brightness": 5}).fingerprint() == made[3].fingerprint()
 
 
 def test_channels_and_what_they_respond_to(monkeypatch, tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,30 @@ def test_what_no_word_names_and_what_two_do_together_are_among_the_truth() -> No
         ("background", "snow", 0.2, "none"),
         ("frame without a word", "dark", -0.1, "none"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("effect", "interval", "role"),
+    [
+        (-6.39, [-6.8, -5.9], "suppresses"),
+        (-6.39, None, "suppresses"),
+        (-1.2, [-1.7, -0.7], "none"),
+        (1.2, [0.4, 2.0], "none"),
+        (1.2, [1.1, 1.3], "spurious"),
+        (1.2, None, "spurious"),
+        (0.9, [0.8, 1.0], "none"),
+        (6.0, [-math.inf, math.inf], "none"),
+        (math.nan, None, "none"),
+    ],
+)
+def test_cues_and_pairs_have_the_roles_that_attributes_have(effect, interval, role) -> None:
+    measured = {"effect": effect, "interval": interval}
+    truth = {
+        "attributes": [],
+        "interactions": [{"first": "colour:blue", "second": "background:desert", **measured}],
+        "unnamed": [{"cue": "frame:gold", **measured}],
+    }
+    assert [row.role for row in build_section(example(truth=truth), 1).truth] == [role, role]
 
 
 def test_attributes_with_a_role_are_never_folded_away() -> None:
