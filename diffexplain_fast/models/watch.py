@@ -16,7 +16,7 @@ mode."""
 _READ = frozenset(("_parameters", "_modules", "processor", *HOOKS))
 """Attributes that are an edit whoever changes them, also a hook that removes itself while the model runs."""
 _CONTAINERS = (dict, list, tuple)
-_NO_BACKWARD = -1
+NO_BACKWARD = -1
 """What torch says for the run of autograd's engine where none runs."""
 _SCALARS = (bool, int, float, str)
 _LIBRARIES = frozenset(("torch", "diffusers", "peft"))
@@ -59,7 +59,7 @@ class Watch:
         self._trained = {*map(id, trained)}
         self._numbers = Numbers(weight for weight in self._weights if id(weight) not in self._trained)
         self._seen, self._places = self._look(), self._place()
-        self._compared_in = _NO_BACKWARD
+        self._compared_in = NO_BACKWARD
 
     def edited(self) -> bool:
         """Return whether anything differs from the recorded state."""
@@ -73,7 +73,7 @@ class Watch:
         if self.touched():
             return True
         run = torch._C._current_graph_task_id()
-        if run == _NO_BACKWARD or run != self._compared_in:
+        if run == NO_BACKWARD or run != self._compared_in:
             if self._numbers.differ():
                 return True
             self._compared_in = run
