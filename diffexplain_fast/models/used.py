@@ -49,6 +49,10 @@ class UsedWeights:
         )
         return same and not self.edited()
 
+    def take_over(self) -> None:
+        """Compare with the values that the weights have now."""
+        self._places, self._numbers = self._place(), Numbers(self._weights)
+
     def edited(self) -> bool:
         """Return whether a weight has other values, another dtype or another device."""
         places = self._place()
