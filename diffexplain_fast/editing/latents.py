@@ -62,7 +62,8 @@ class LatentModels:
     @contextmanager
     def own_modules(self) -> Iterator[None]:
         """Let the denoiser run as the pipeline's own module, which the caller changes for some calls."""
-        before, self._calls = self._calls, SingleCalls.own(self.pipeline.unet, self.pipeline.vae, "asked for")
+        own = SingleCalls.own(self.pipeline.unet, self.pipeline.vae, "asked for", closely=False)
+        before, self._calls = self._calls, own
         try:
             yield
         finally:

@@ -128,7 +128,7 @@ class Backend:
         """Return the models that calls of the sampler run through, for one call at a time; see there."""
         if (engine := self.running()) is not None:
             return SingleCalls(unet, vae, engine.models, closely, trains=True)
-        return SingleCalls.own(unet, vae, self.reason, trains=True)
+        return SingleCalls.own(unet, vae, self.reason, trains=True, closely=closely)
 
     def reserve(self, reserve: int | str | None) -> None:
         """Change how many bytes of ``memory`` the caller needs; see ``DifferentiableSampler.reserve``."""

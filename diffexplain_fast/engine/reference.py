@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from diffexplain_fast.engine.checkpointing import EDITED, recomputing
 from diffexplain_fast.engine.gradients import Differentiated
+from diffexplain_fast.engine.guarded import Edits
 from diffexplain_fast.engine.repeated import Repeated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
@@ -69,11 +69,11 @@ def guided_denoiser(
 
     Source: Ho and Salimans (arXiv 2207.12598), eq. 6, in diffusers' parametrisation (s = 1 + w).
     """
-    guided, trained, edits = guidance_scale != 1.0, _trained(unet), _Edits(unet)
+    guided, trained, edits = guidance_scale != 1.0, _trained(unet), Edits(unet)
     repeating = _repeating(unet)
 
     def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
-        edits.check()
+        edits.before(again=_PART.get() is not None)
         rows = torch.cat([sample, sample]) if guided else sample
         # The UNet is frozen here and not around the loop, so that it is frozen in a recompute during backward too.
         with frozen(unet, but=trained):
@@ -86,8 +86,7 @@ def guided_denoiser(
                     return_dict=False,
                 )[0]
             )
-        edits.ran()
-        output = output.to(sample.dtype)
+        output = edits.after(output, again=_PART.get() is not None).to(sample.dtype)
         if not guided:
             return output
         unconditional, conditional = output.chunk(2)
@@ -157,13 +156,12 @@ def denoise(
 
 def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> Tensor:
     """Return images of clean latents as ``vae_images`` does; weights that are ``trainable`` get a gradient."""
-    trained, edits, repeating = _trained(vae), _Edits(vae), _repeating(vae)
+    trained, edits, repeating = _trained(vae), Edits(vae), _repeating(vae)
 
     def images(rows: Tensor) -> Tensor:
-        edits.check()
+        edits.before(again=_PART.get() is not None)
         pictures = repeating(lambda: vae_images(vae, rows, trained))
-        edits.ran()
-        return pictures
+        return edits.after(pictures, again=_PART.get() is not None)
 
     return (_recomputed(images) if gradient.checkpointed else images)(latents)
 
@@ -193,38 +191,6 @@ def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     if torch.is_grad_enabled():
         check_thawed(weights)
     return weights
-
-
-class _Edits:
-    """Notices in a recompute that the weights of a model are no longer those of the call.
-
-    Args:
-        model: the model.
-    """
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        self._model, self._weights = model, dict(model.named_parameters())
-        self._versions = self._look()
-
-    def check(self) -> None:
-        """Raise a RuntimeError if the weights were edited since the last run, in a recompute."""
-        if recomputing():
-            now = dict(self._model.named_parameters())
-            same = now.keys() == self._weights.keys() and all(now[name] is self._weights[name] for name in now)
-            if not same or self._versions != self._look():
-                raise RuntimeError(EDITED)
-
-    def ran(self) -> None:
-        """Take over the versions of the weights, which a run may raise itself, as PEFT's adapters of parameters do."""
-        if _PART.get() is not None:
-            self._versions = self._look()
-
-    def _look(self) -> list[int]:
-        return [*map(_version, self._weights.values())]
-
-
-def _version(weight: Tensor) -> int:
-    return 0 if weight.is_inference() else weight._version
 
 
 def _recomputed(function: Callable[[*_Ts], _R]) -> Callable[[*_Ts], _R]:

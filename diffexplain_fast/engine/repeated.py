@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.graphs.agreement import rounding_unit
-from diffexplain_fast.models.watch import Listener, own_parts
+from diffexplain_fast.models.attributes import Listener
+from diffexplain_fast.models.watch import own_parts
 
 ANOTHER = (
     "the modules of the UNet or the VAE computed something else when a part of the call ran again for the "

@@ -196,8 +196,8 @@ class DifferentiableSampler(ViewedSampler, Planned, Closing):
             TypeError: an argument of the wrong kind.
             ValueError: wrong shape, dtype or device, no negative prompt, or no recording despite ``cuda_graphs=True``.
             NonFiniteError: a float16 forward or backward of the fast engine is not finite; names the step.
-            RuntimeError: a call inside ``torch.func`` or forward mode. In the backward of the fast engine: a second
-                derivative, a batch of cotangents, or models edited since the call.
+            RuntimeError: a call inside ``torch.func`` or forward mode. In the backward: models edited since the call,
+                and of the fast engine a second derivative or a batch of cotangents.
         """
         more = (pooled_prompt_embeds, negative_pooled_prompt_embeds, time_ids, negative_time_ids)
         prompts, models = (prompt_embeds, negative_prompt_embeds), (self._source.unet, self._source.vae)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diffexplain_fast.engine.checkpointing import EDITED
 from diffexplain_fast.engine.checks import check_single
+from diffexplain_fast.engine.guarded import Guarded
 from diffexplain_fast.engine.lean.levels import LEVELS
 from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet, read_models
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
@@ -56,9 +57,10 @@ class SingleCalls:
         unet: diffusers UNet2DConditionModel; never changed.
         vae: diffusers AutoencoderKL; never changed.
         read: reads the models, at first and after each edit.
-        closely: look before every call whether a weight was edited, also by ``weight.data``, and before a backward
-            the same again. If False, only what shows without a look at the weights is followed, and a backward
-            does not look, for callers who know that nobody edits or unfreezes them meanwhile.
+        closely: look before every call of a lean model whether a weight was edited, also by ``weight.data``, and before
+            every backward, also of the user's own modules, the same again. If False, only what shows without a look at
+            the weights is followed, and a backward does not look, for callers who know that nobody edits or unfreezes
+            them meanwhile.
         trains: whether weights that require grad get a gradient, as in a sampler.
     """
 
@@ -72,6 +74,7 @@ class SingleCalls:
     ) -> None:
         self._unet, self._vae, self._read, self._closely, self._trains = unet, vae, read, closely, trains
         self._trained, self._models = self._trainable(), read()
+        self._plain = Guarded(unet), Guarded(vae)
 
     @classmethod
     def of(
@@ -88,7 +91,7 @@ class SingleCalls:
         """
         reason = "asked for" if backend == "reference" else slower_here(unet, vae) if backend == "auto" else ""
         if reason:
-            return cls.own(unet, vae, reason)
+            return cls.own(unet, vae, reason, closely=closely)
 
         def read() -> Models:
             models = read_models(unet, vae, "auto", SAVINGS)
@@ -99,7 +102,12 @@ class SingleCalls:
 
     @classmethod
     def own(
-        cls, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str, trains: bool = False
+        cls,
+        unet: "UNet2DConditionModel",
+        vae: "AutoencoderKL",
+        reason: str,
+        trains: bool = False,
+        closely: bool = True,
     ) -> "SingleCalls":
         """Take the modules themselves.
 
@@ -108,13 +116,14 @@ class SingleCalls:
             vae: diffusers AutoencoderKL; never changed.
             reason: why.
             trains: see the class.
+            closely: see the class.
         """
 
         def read() -> Models:
             trained = (trainable(unet), trainable(vae)) if trains else ((), ())
             return Models(ModuleUNet(unet, reason), _OwnDecoder(unet, vae, reason, trained[1]), None, trained[0])
 
-        return cls(unet, vae, read, trains=trains)
+        return cls(unet, vae, read, closely, trains)
 
     @property
     def described(self) -> str:
@@ -140,7 +149,7 @@ class SingleCalls:
                 or that the UNet does not read. Where the user's own UNet runs with a graph: its own checkpointing is
                 on, or its weights were made in inference mode.
             RuntimeError: a call of the lean model inside of ``torch.func`` or forward mode; in the backward, models
-                that were edited since the call.
+                that were edited since the call, where the user's own UNet runs only if its weights were.
         """
         kind = rows.device.type if isinstance(rows, Tensor) else "cpu"
         mixed = not isinstance(self._models.denoiser, LeanUNet) and torch.is_autocast_enabled(kind)
@@ -154,7 +163,7 @@ class SingleCalls:
         output = _own(self._unet, rows, times, embeds, added, trained)
         if watch is not None:
             watch.ran()
-        return output
+        return self._plain[0](output) if self._closely else output
 
     @without_autocast
     def decode(self, latents: Tensor) -> Tensor:
@@ -173,7 +182,7 @@ class SingleCalls:
         pixels = decoder(latents, _KEEP)
         if watch is not None:
             watch.ran()
-        return pixels
+        return self._plain[1](pixels) if self._closely else pixels
 
     def _follow(self) -> None:
         """Read the models again after an edit, or if other weights are to get a gradient."""

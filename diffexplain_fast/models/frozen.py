@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.overrides import TorchFunctionMode
 
-from diffexplain_fast.models.watch import HOOKS
+from diffexplain_fast.models.attributes import HOOKS
 from diffexplain_fast.models.wrapped import wrapped
 
 _Object = TypeVar("_Object")

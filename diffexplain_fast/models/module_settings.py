@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from torch import nn
 
+from diffexplain_fast.models.attributes import HOOKS
 from diffexplain_fast.models.telling import Telling, digest_of, name_of
-from diffexplain_fast.models.watch import HOOKS, global_hooks, home_of, package_of
+from diffexplain_fast.models.watch import global_hooks, home_of, package_of
 from diffexplain_fast.models.written import remembered, written_by
 from diffexplain_fast.records import Json, JsonObject
 

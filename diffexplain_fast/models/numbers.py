@@ -25,7 +25,7 @@ class Numbers:
     def __init__(self, weights: Iterable[Tensor]) -> None:
         self._groups: dict[tuple, list[tuple[Tensor, Tensor]]] = {}
         for weight in weights:
-            if weight.is_floating_point() and weight.dtype.itemsize > 1 and not weight.is_meta:
+            if weight.is_floating_point() and weight.dtype.itemsize > 1 and in_memory(weight):
                 self._groups.setdefault((weight.dtype, weight.device), []).append((weight, _sample(weight.detach())))
         self.compared = frozenset(id(weight) for group in self._groups.values() for weight, _ in group)
         self.take_over()
@@ -33,6 +33,10 @@ class Numbers:
     def differ(self) -> bool:
         """Return whether the weights have other numbers now."""
         return not all(map(torch.equal, self._read(), self._before))
+
+    def same(self, other: "Numbers") -> bool:
+        """Return whether other weights had the same numbers when they were read."""
+        return len(self._before) == len(other._before) and all(map(torch.equal, self._before, other._before))
 
     def take_over(self) -> None:
         """Compare with the numbers that the weights have now."""
@@ -47,6 +51,11 @@ class Numbers:
             norms = torch.stack(torch._foreach_norm(weights, 2, dtype=torch.promote_types(dtype, torch.float32)))
             numbers.append(torch.cat([norms, torch.cat(samples).to(norms.dtype)]).nan_to_num())
         return numbers
+
+
+def in_memory(weight: Tensor) -> bool:
+    """Return whether a weight has values in memory of its own, unlike one of "meta" or one made of other tensors."""
+    return torch._C._has_storage(weight) and weight.data_ptr() != 0
 
 
 def _sample(weight: Tensor) -> Tensor:

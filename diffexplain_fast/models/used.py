@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from diffexplain_fast.models.numbers import Numbers
-from diffexplain_fast.models.watch import Watch
+from diffexplain_fast.models.numbers import Numbers, in_memory
+from diffexplain_fast.models.watch import NO_BACKWARD, Watch
 
 
 class Used:
@@ -22,3 +23,52 @@ class Used:
     def edited(self) -> bool:
         """Return whether the models or the tensors are no longer those of the call; for a backward, when it begins."""
         return self._watch.edited_in_backward() or self._numbers.differ()
+
+
+class UsedWeights:
+    """The weights of a model as plain autograd used them, whose backward reads the weights and runs no module again.
+
+    To such a backward hooks, options and weights that take the place of others do not matter, and torch itself notices
+    what is changed in place, but not what is changed by ``weight.data``. Values are compared, so that weights which
+    were elsewhere meanwhile, and are back, are the same.
+
+    Args:
+        model: has run.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._weights = [weight for weight in model.parameters() if in_memory(weight)]
+        self._places, self._numbers = self._place(), Numbers(self._weights)
+        self._compared_in = NO_BACKWARD
+
+    def of(self, model: nn.Module) -> bool:
+        """Return whether these are still the weights of a model, and have the same values."""
+        now = [weight for weight in model.parameters() if in_memory(weight)]
+        same = len(now) == len(self._weights) and all(
+            one is other for one, other in zip(now, self._weights, strict=True)
+        )
+        return same and not self.edited()
+
+    def take_over(self) -> None:
+        """Compare with the values that the weights have now."""
+        self._places, self._numbers = self._place(), Numbers(self._weights)
+
+    def edited(self) -> bool:
+        """Return whether a weight has other values, another dtype or another device."""
+        places = self._place()
+        if places == self._places:
+            return self._numbers.differ()
+        kinds, before = ([place[1:] for place in each] for each in (places, self._places))
+        return kinds != before or not self._numbers.same(Numbers(self._weights))
+
+    def edited_in_backward(self) -> bool:
+        """Return the same as ``edited``, but read the weights only once in each run of autograd's engine."""
+        run = torch._C._current_graph_task_id()
+        if run == NO_BACKWARD or run != self._compared_in:
+            if self.edited():
+                return True
+            self._compared_in = run
+        return False
+
+    def _place(self) -> list[tuple[int, torch.dtype, torch.device]]:
+        return [(weight.data_ptr(), weight.dtype, weight.device) for weight in self._weights]

@@ -1,41 +1,17 @@
 """Noticing that a user edited a model after it was read."""
 
-import operator
 from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.models.attributes import HOOKS, Attributes, Listener, equal_lists
 from diffexplain_fast.models.numbers import Numbers
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-"""Attributes of a module that hold its hooks."""
-_INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules", *HOOKS}
-"""Attributes of every module that do not change its results. The mode is one of them, because models run in eval
-mode."""
-_READ = frozenset(("_parameters", "_modules", "processor", *HOOKS))
-"""Attributes that are an edit whoever changes them, also a hook that removes itself while the model runs."""
-_CONTAINERS = (dict, list, tuple)
-_NO_BACKWARD = -1
+NO_BACKWARD = -1
 """What torch says for the run of autograd's engine where none runs."""
-_SCALARS = (bool, int, float, str)
 _LIBRARIES = frozenset(("torch", "diffusers", "peft"))
 """Packages whose modules compute the same in every run."""
-
-
-class Listener:
-    """A forward hook of the package's own, which is on a module only while a model runs, and no edit of a model.
-
-    Args:
-        listen: gets the output of the module.
-    """
-
-    def __init__(self, listen: Callable[[object], None]) -> None:
-        self._listen = listen
-
-    def __call__(self, module: nn.Module, given: object, output: object) -> None:
-        """Hand on an output, and leave it as it is."""
-        self._listen(output)
 
 
 class Watch:
@@ -52,14 +28,14 @@ class Watch:
 
     def __init__(self, *modules: nn.Module, trained: Collection[Tensor] = ()) -> None:
         submodules = [child for module in modules for child in module.modules()]
-        self._submodules = [_Attributes(module) for module in submodules]
+        self._submodules = [Attributes(module) for module in submodules]
         self._kinds = dict.fromkeys(map(type, submodules))
         self._weights = [weight for module in modules for weight in module.parameters()]
         self._buffers = [buffer for module in modules for buffer in module.buffers()]
         self._trained = {*map(id, trained)}
         self._numbers = Numbers(weight for weight in self._weights if id(weight) not in self._trained)
         self._seen, self._places = self._look(), self._place()
-        self._compared_in = _NO_BACKWARD
+        self._compared_in = NO_BACKWARD
 
     def edited(self) -> bool:
         """Return whether anything differs from the recorded state."""
@@ -73,7 +49,7 @@ class Watch:
         if self.touched():
             return True
         run = torch._C._current_graph_task_id()
-        if run == _NO_BACKWARD or run != self._compared_in:
+        if run == NO_BACKWARD or run != self._compared_in:
             if self._numbers.differ():
                 return True
             self._compared_in = run
@@ -81,7 +57,7 @@ class Watch:
 
     def touched(self) -> bool:
         """Return whether anything differs that is visible without reading a weight."""
-        return self._place() != self._places or not _equal_lists(self._look(), self._seen)
+        return self._place() != self._places or not equal_lists(self._look(), self._seen)
 
     def ran(self, again: bool = False) -> None:
         """Take over what the modules wrote into themselves in a run, such as what a hook stores, which is no edit.
@@ -99,7 +75,7 @@ class Watch:
             self._places = places
         if again and self._places == places:
             self._numbers.take_over()
-        if not _equal_lists(self._look(), self._seen):
+        if not equal_lists(self._look(), self._seen):
             for attributes in self._submodules:
                 attributes.take_over()
             self._seen = self._look()
@@ -128,59 +104,6 @@ class Watch:
             if now != before and not (id(weight) in compared and (now[0], now[2]) == (before[0], before[2])):
                 return False
         return not self._numbers.differ()
-
-
-class _Attributes:
-    """The attributes of a module that may change its results.
-
-    Args:
-        module: one module; its submodules are not looked at.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module, self._all = module, vars(module)
-        self._written: set[str] = set()
-        self._before = self._named()
-
-    def look(self) -> list[object]:
-        """Return the values of the attributes as a list."""
-        number = len(self._all) - sum(name in self._all for name in self._written)
-        values: list[object] = [type(self._module), number]  # the number shows new or removed attributes
-        if (processor := self._all.get("processor")) is not None:
-            values.append(type(processor).__call__)
-        for name in self._before:  # a few thousand times before every call; most values are empty containers
-            value = self._all.get(name)
-            if not isinstance(value, _CONTAINERS):
-                values.append(value)
-            elif value:
-                values += _items(name, value)
-        return values
-
-    def take_over(self) -> None:
-        """Compare no longer the attributes that now differ, except those that are always an edit."""
-        now, before = self._named(), self._before
-        names = {name for name in now.keys() | before.keys() if not _equal_lists(now.get(name), before.get(name))}
-        self._written |= names - _READ
-        self._before = {name: values for name, values in before.items() if name not in self._written}
-
-    def _named(self) -> dict[str, list[object]]:
-        left_out = _INTERNAL | self._written
-        return {name: _items(name, value) for name, value in self._all.items() if name not in left_out}
-
-
-def _items(name: str, value: object) -> list[object]:
-    if isinstance(value, dict):
-        if name == "_parameters":  # their order means nothing, and a parametrization that comes and goes changes it
-            return [value[key] for key in sorted(value)]
-        return [each for each in value.values() if type(each) is not Listener]
-    return [*value] if isinstance(value, list | tuple) else [value]
-
-
-def _equal_lists(now: list[object] | None, before: list[object] | None) -> bool:
-    if now is None or before is None or len(now) != len(before):
-        return False
-    # Identity is compared first: most values are modules and hooks, and == of tensors would create tensors.
-    return all(map(operator.is_, now, before)) or all(map(_equal, now, before))
 
 
 def global_hooks() -> list[object]:
@@ -289,7 +212,3 @@ def home_of(function: object) -> str:
 def package_of(module: str) -> str:
     """Return the first part of a module's name."""
     return module.partition(".")[0]
-
-
-def _equal(now: object, before: object) -> bool:
-    return now is before or (type(now) is type(before) and type(now) in _SCALARS and now == before)

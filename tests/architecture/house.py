@@ -163,6 +163,7 @@ DOORS = {
         "reserve": "api",
     },
     "models": {
+        "attributes": "engine",
         "classifier": ANY,
         "conditioning": "editing evidence measuring methods",
         "frozen": ANY,
