@@ -1,7 +1,14 @@
 """A target's own object: which concept it is, which pictures ask for it, and what a user declares as the target's."""
 
 from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.stats.asked import Asked
+from diffexplain_fast.stats.design import LEFT_OUT
 
+OBJECT = "object"
+"""The tiny world's group of objects."""
+_BY_CHANCE = 0.9 / 8
+"""Share of one object among pictures of the tiny world whose captions say none: one in ten is empty, the eight objects
+share the others."""
 LABEL, USER, SIMILAR = "label", "user", "similarity"
 
 
@@ -17,6 +24,19 @@ def own_concept(concepts: Concepts, label: str | None) -> int | None:
     names = {name.strip().lower() for name in label.split(",")}
     found = [place for place, name in enumerate(concepts.names) if name.partition(":")[2].lower() in names]
     return found[0] if found else None
+
+
+def shown_by_chance(concepts: Concepts, asked: Asked) -> float:
+    """Return the share of pictures of the tiny world, 0 to 1, that show an object that no caption asks for.
+
+    Args:
+        concepts: of the trial.
+        asked: what the captions ask for; those that ask for another object do not show it.
+    """
+    if OBJECT not in concepts.groups:
+        return _BY_CHANCE
+    silent = asked.design[:, list(concepts.groups).index(OBJECT)] == LEFT_OUT
+    return _BY_CHANCE * float(silent.mean())
 
 
 def spoken(label: str) -> str:
