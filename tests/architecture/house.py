@@ -109,6 +109,7 @@ DOORS = {
     "evidence": {
         "calibration": "methods api",
         "candidates": "api",
+        "concept_names": "methods",
         "concepts": ANY,
         "cost": "methods",
         "crew": "api",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.concept_names import folded, label_names
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.eyes import Eye
 
@@ -43,9 +44,10 @@ class Given:
         for values in concepts.groups.values():
             own = found[:, start : start + len(values)]
             value = np.where(own.max(1) > 0, own.argmax(1), _UNSEEN)
-            named = {name.lower(): place for place, name in enumerate(values)}
-            if self.labels and any(label.lower() in named for label in self.labels):
-                value = np.array([named.get(label.lower(), _UNSEEN) for label in self.labels])
+            named = {folded(name): place for place, name in enumerate(values)}
+            told = [next((named[one] for one in label_names(label) if one in named), _UNSEEN) for label in self.labels]
+            if max(told, default=_UNSEEN) != _UNSEEN:
+                value = np.array(told)
             columns.append(value)
             start += len(values)
         return np.stack(columns, 1) if columns else np.zeros((len(self.pixels), 0), dtype=np.int64)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diffexplain_fast.evidence.concept_names import spoken
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.methods.discovery.own import own_concept, spoken
+from diffexplain_fast.methods.discovery.own import declarations, own_concept
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.sentences import effect_clause
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
@@ -165,6 +166,22 @@ def test_own_concepts_are_found_by_synonyms() -> None:
     assert own_concept(concepts, "Tench, Tinca tinca") == 0 and own_concept(concepts, "goldfish") is None
     assert own_concept(concepts, None) is None
     assert spoken("tiger_cat, tigress") == "tiger cat"
+
+
+@pytest.mark.parametrize(
+    "label", ["great_white_shark", "Great White Shark", "great-white_shark", "a, great_white_shark"]
+)
+def test_own_concepts_and_declared_ones_are_found_as_they_are_spoken(label: str) -> None:
+    concepts = Concepts(
+        {"object": ["boat", "great white shark"], "background": ["sea", "snow"]},
+        core={label.replace("_", " "): ["background:sea"]},
+    )
+    assert declarations(concepts, label) == [None, "label", "user", None]
+    assert declarations(concepts, "boat") == ["label", None, None, None]
+    concepts.check_labels([label, "boat"])  # without a warning: the class is there, as it is spoken
+    exact = Concepts(concepts.groups, core={"red boat": ["background:sea"], "red_boat": ["background:snow"]})
+    assert declarations(exact, "red_boat")[2:] == [None, "user"]
+    assert own_concept(Concepts({"object": ["red_boat", "tree"]}), "red boat") == 0
 
 
 def test_a_shift_of_all_logits_changes_nothing() -> None:
