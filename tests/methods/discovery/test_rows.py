@@ -102,6 +102,22 @@ def test_points_that_may_be_0_are_told_with_the_effect_that_was_tested(
     assert f"; {rows['fish', 'background:desert'].effect:+.2f} log-odds [" in sentence
 
 
+def test_points_against_an_effect_are_told_with_it(rows: dict[tuple[str, str], AuditRow], trial: Trial) -> None:
+    numbers = {"effect": 1.45, "low": 0.6, "high": 2.3, "points_low": -0.24, "points_high": -0.01}
+    row = replace(rows["fish", "background:desert"], answered_with=0.16, answered_without=0.28, **numbers)
+    end = "(-12 points [-24, -1]; against these points, the effect that was tested is +1.45 logits [0.60, 2.30])"
+    assert effect_clause(row).endswith(end)
+    wide = effect_clause(replace(row, low=-1.0, points_low=0.1, points_high=0.2))
+    assert wide.endswith(
+        "; +1.45 logits [-1.00, 2.30], which holds 0 because it has more errors than those of the test)"
+    )
+    falling = replace(row, role="suppresses", effect=-1.45, low=-2.3, high=-0.6, points_low=0.01, points_high=0.24)
+    falling = replace(falling, target="tree", concept="background:desert")
+    kept = [falling if (one.target, one.concept) == ("tree", "background:desert") else one for one in rows.values()]
+    told = "Suppressed by desert (-1.45 logits [-2.30, -0.60], though it is answered more often there)."
+    assert verdicts_of(trial, kept, [])["tree"].sentence.endswith(told)
+
+
 def test_of_two_values_the_sentence_does_not_take_the_median_for_the_other_one() -> None:
     concepts = Concepts({"object": ["fish", "tree", "boat"], "background": ["desert", "snow"]})
     trial = made_up({("fish", "background:desert"): 9.0}, concepts=concepts)
