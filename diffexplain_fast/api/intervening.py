@@ -98,7 +98,9 @@ class Intervening:
         elif self.interventions:
             count = int(audit.settings["pictures_used"])
             parts = used_pictures(prepared, count)
-            _put(audit, self._measured(parts, count, prepared.question.readout, prepared.options, callback))
+            weights = prepared.context.first(count).asked.weights  # own pictures have the user's distribution already
+            readout, options = prepared.question.readout, prepared.options
+            _put(audit, self._measured(parts, count, readout, options, callback, weights))
 
     def only(
         self,
@@ -152,12 +154,18 @@ class Intervening:
             raise wrong_value("clusters", "at least two clusters of pictures", len(np.unique(self.clusters)))
 
     def _measured(
-        self, parts: Iterator[Tensor], count: int, readout: Readout, options: AuditOptions, callback: Callback
+        self,
+        parts: Iterator[Tensor],
+        count: int,
+        readout: Readout,
+        options: AuditOptions,
+        callback: Callback,
+        weights: np.ndarray | None = None,
     ) -> Intervened:
         clusters, report = self.clusters, counter(callback, "interventions")
         paired = paired_answers(parts, readout, self.interventions, lambda done: report(done, count))
         own = np.arange(count) if clusters is None else clusters
-        return intervened(paired, own, readout, options.minimal_effect, options.level, options.control)
+        return intervened(paired, own, readout, options.minimal_effect, options.level, options.control, weights)
 
 
 def own_size(images: object, pipeline: Pipeline) -> Tensor:

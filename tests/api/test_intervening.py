@@ -108,3 +108,19 @@ def test_what_is_missing_or_does_not_fit_is_refused() -> None:
         only(images=PIXELS, clusters=[1] * 16)
     with pytest.raises(TypeError, match="clusters: wanted a name or number"):
         only(images=PIXELS, clusters="photographs")
+
+
+def test_weights_count_in_interventions_on_pictures_of_the_pool(tmp_path: Path) -> None:
+    shares = {"background": {"desert": 0.8}}
+    plain, audit = (
+        quick_audit(tmp_path, pictures=96, interventions={"mark": marked}, weights=given) for given in (None, shares)
+    )
+    weights, hits = audit.outcomes["weights"], audit.outcomes["hits"]
+    for place, target in enumerate(audit.settings["targets"]):
+        one, other = (
+            next(row for row in some.rows if (row.target, row.concept) == (target, "intervention:mark"))
+            for some in (audit, plain)
+        )
+        assert one.answered_without == pytest.approx(np.average(hits[:, place], weights=weights))
+        assert other.answered_without == pytest.approx(hits[:, place].mean())
+        assert one.effect != other.effect and (one.low, one.high) != (other.low, other.high)
