@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import NonFiniteError, wrong_type, wrong_value
+from diffexplain_fast.errors import NonFiniteError, describe, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.targets import (
     ClassLogit,
@@ -61,7 +61,7 @@ class Readout:
             for targets that are not classes.
 
         Raises:
-            NonFiniteError: an answer is NaN or infinite.
+            NonFiniteError: an answer, or the score of another target, is NaN or infinite; names it.
         """
         layers = [layer for target in self.others.values() for layer in target.layers]
         response = self.classifier.respond(pixels, layers)
@@ -76,7 +76,7 @@ class Readout:
             values[:, places] = (logits - shift[:, None])[:, columns].numpy()
             hits[:, places] = answers(logits, response.output)[:, columns].numpy()
         for place, target in self.others.items():
-            values[:, place] = _score(target, response) - shift.numpy() * _logits_in(target)
+            values[:, place] = _score(target, self.names[place], response) - shift.numpy() * _logits_in(target)
         return values, hits
 
     @property
@@ -157,8 +157,12 @@ def _logits(target: Target) -> float:
     return math.hypot(*(weight for weight, _ in terms)) if in_logits else math.nan
 
 
-def _score(target: Target, response: Response) -> np.ndarray:
+def _score(target: Target, name: str, response: Response) -> np.ndarray:
     score = target(response)
     if not isinstance(score, Tensor) or score.shape != (len(response.pixels),):
         raise wrong_type("target", "one that returns scores [B]", score)
-    return score.detach().double().cpu().numpy()
+    found: np.ndarray = score.detach().double().cpu().numpy()
+    if wrong := int((~np.isfinite(found)).sum()):
+        got = f"NaN or inf in {wrong} of {len(found)} pictures"
+        raise NonFiniteError(describe("target", f"finite scores of {name}", got))
+    return found

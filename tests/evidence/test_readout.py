@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.targets import ClassLogit, ClassProbability, Combination
+from diffexplain_fast.targets import ClassLogit, ClassProbability, Combination, Response
 from tests.tiny import LABELS
 
 PIXELS = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -67,3 +68,14 @@ def test_a_log_probability_that_is_asked_for_is_read() -> None:
     assert found[:, 0] == pytest.approx((logits[:, 1] - logits.mean(1)).numpy())
     assert found[:, 1] == pytest.approx(logits.log_softmax(1)[:, 1].numpy(), abs=1e-6)
     assert hits[:, 0].any() and np.array_equal(hits[:, 0], hits[:, 1]) and readout.logits.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_target_that_is_not_finite_is_named_at_the_first_batch(wrong: float) -> None:
+    def brightness(response: Response) -> Tensor:
+        score = response.pixels.mean((1, 2, 3))
+        score[2:4] = wrong
+        return score
+
+    with pytest.raises(NonFiniteError, match=r"target: wanted finite scores of .*brightness, got NaN or inf in 2 of 6"):
+        values(["fish", brightness])
