@@ -19,7 +19,7 @@ from diffexplain_fast.evidence.calibration import Sight, errors_in_tiny_world, s
 from diffexplain_fast.evidence.concepts import Concepts, concepts_of
 from diffexplain_fast.evidence.crew import checked_ray, crew_of
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.evidence.eyes import Eye, checked_eye
+from diffexplain_fast.evidence.eyes import Eye, checked_eye, fingerprint_of
 from diffexplain_fast.evidence.phrases import Phrases, phrases_of
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.readout import readout_of
@@ -33,6 +33,7 @@ from diffexplain_fast.methods.discovery.screen import longest, screened
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.audit_rows import OWN_EYE
 from diffexplain_fast.runs.bars import check_bars
 from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.runs.ray_workers import RayWorkers
@@ -209,7 +210,7 @@ def _own_sight(eye: Eye, concepts: Concepts, phrases: Phrases, blank: Tensor) ->
     look(blank)
     known = phrases.of_tiny_world and concepts.groups
     errors = errors_in_tiny_world(lambda pixels: look(pixels.to(blank)), concepts) if known else None
-    return Sight(look, "the user's", errors)
+    return Sight(look, OWN_EYE, errors, fingerprint_of(eye))
 
 
 def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:

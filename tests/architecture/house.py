@@ -166,6 +166,7 @@ DOORS = {
     "models": {
         "classifier": ANY,
         "conditioning": "editing evidence measuring methods",
+        "fingerprint": "evidence",
         "frozen": ANY,
         "hooked": "methods",
         "image_text": ANY,
@@ -203,7 +204,7 @@ DOORS = {
     "results": {
         "attribution": ANY,
         "audit": ANY,
-        "audit_rows": "methods report cli",
+        "audit_rows": "methods report cli api",
         "decision": "cli report",
         "drawn": "report",
         "effects": "api methods report",
