@@ -1,6 +1,6 @@
 """From what a user asks of an audit to a question that the method answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -62,12 +62,12 @@ class Auditing(TypedDict, total=False):
             each other one of which a concept is undecided at the end, or may be a finding; None for a quarter of
             ``pictures`` for up to 16 classes of the first kind, and for 96 of each 384 ``pictures`` for up to 16 of the
             second.
-        labels: the true label of each picture of ``images``, for accuracies by label and concept; None for none, or for
-            the names of the folders that hold them.
+        labels: the true label of each picture of ``images``, for accuracies by label and concept, in a list or an
+            array of one dimension; None for none, or for the names of the folders that hold them.
         segmenter: finds things in ``images``: a function of pixels [B, 3, H, W] in [0, 1] and B texts that returns bool
             [B, 1, H, W]; None for the one that ships with the tiny world.
         clusters: a name or number for each picture of ``images``, where some are not independent, such as crops of one
-            photograph; None where all are.
+            photograph, in a list, an array or a tensor of one dimension; None where all are.
         weights: the user's own distribution of concepts, group to value to share, such as
             ``{"background": {"desert": 0.5, "snow": 0.3}}``: every picture counts as often as the user's pictures are
             like it. Values that are not named share the rest, groups that are not named are uniform.
@@ -135,7 +135,7 @@ class Chosen:
         draws = type(pictures) is not int or pictures != 0
         if not draws:
             for name, value in {"explain": explain, **{name: given.get(name) for name in _OF_DRAWN}}.items():
-                if value:
+                if len(value) if isinstance(value, Sized) else value:
                     wanted = "nothing where pictures is 0, because no picture is drawn"
                     raise wrong_value(name, wanted, type(value).__name__)
             pictures = AuditOptions.pictures

@@ -18,6 +18,7 @@ from diffexplain_fast.evidence.readout import Readout, readout_of
 from diffexplain_fast.methods.discovery.drawn import used_pictures
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.prepared import Prepared
+from diffexplain_fast.methods.photographs.given import one_each
 from diffexplain_fast.methods.photographs.intervened import Intervened, intervened, with_sentences
 from diffexplain_fast.methods.photographs.interventions import (
     Intervention,
@@ -53,14 +54,15 @@ class Intervening:
 
         Args:
             interventions: see ``Explainer.audit``; None for none.
-            clusters: a name or number for each own picture, or None.
+            clusters: a name or number for each own picture, in a list, an array or a tensor of one dimension; or None.
         """
         known = {} if interventions is None else checked_interventions(interventions)
         if clusters is None:
             return cls(known, None)
-        if not isinstance(clusters, Sequence) or isinstance(clusters, str):
+        listed = one_each(clusters)
+        if listed is None:
             raise wrong_type("clusters", "a name or number for every picture of images, or None", clusters)
-        return cls(known, np.unique([str(one) for one in clusters], return_inverse=True)[1])
+        return cls(known, np.unique([str(one) for one in listed], return_inverse=True)[1])
 
     def begin(self, prepared: Prepared, given: Tensor | None, callback: Callback) -> Intervened | None:
         """Return what interventions do to own pictures; without any, try each of them on a black picture.

@@ -45,6 +45,15 @@ def test_a_label_with_underscores_has_its_own_value_and_no_slice_of_it() -> None
     assert not any(part.concept.startswith("object:") for part in found)
 
 
+def test_labels_may_be_an_array() -> None:
+    pixels = torch.zeros(2, 3, 4, 4)
+    for labels in (np.array(["fish", "boat"]), np.array(["fish", "boat"], dtype=object), ("fish", "boat")):
+        assert given_pictures(pixels, labels).labels == ("fish", "boat")
+    for labels in (np.array([["fish", "boat"]]), np.array(["fish"])[0], np.array([0, 1]), b"ab"):
+        with pytest.raises(TypeError, match="labels: wanted a label for every picture"):
+            given_pictures(pixels, labels)
+
+
 def test_groups_cross_the_label_with_its_shortcut() -> None:
     groups = training_groups(LABELS, SEEN, CONCEPTS, {"fish": "background:desert"})
     assert set(groups[:20]) == {"fish, background:desert", "fish, not background:desert"}
