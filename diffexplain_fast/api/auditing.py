@@ -1,6 +1,6 @@
 """From what a user asks of an audit to a question that the method answers."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -19,7 +19,7 @@ from diffexplain_fast.evidence.calibration import Sight, errors_in_tiny_world, s
 from diffexplain_fast.evidence.concepts import Concepts, concepts_of
 from diffexplain_fast.evidence.crew import checked_ray, crew_of
 from diffexplain_fast.evidence.drawing import Drawing
-from diffexplain_fast.evidence.eyes import Eye, checked_eye
+from diffexplain_fast.evidence.eyes import Eye, checked_eye, fingerprint_of
 from diffexplain_fast.evidence.phrases import Phrases, phrases_of
 from diffexplain_fast.evidence.pool import Pool, pool_name
 from diffexplain_fast.evidence.readout import readout_of
@@ -33,6 +33,7 @@ from diffexplain_fast.methods.discovery.screen import longest, screened
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.audit_rows import OWN_EYE
 from diffexplain_fast.runs.bars import check_bars
 from diffexplain_fast.runs.progress import Progress, counter
 from diffexplain_fast.runs.ray_workers import RayWorkers
@@ -61,12 +62,12 @@ class Auditing(TypedDict, total=False):
             each other one of which a concept is undecided at the end, or may be a finding; None for a quarter of
             ``pictures`` for up to 16 classes of the first kind, and for 96 of each 384 ``pictures`` for up to 16 of the
             second.
-        labels: the true label of each picture of ``images``, for accuracies by label and concept; None for none, or for
-            the names of the folders that hold them.
+        labels: the true label of each picture of ``images``, for accuracies by label and concept, in a list or an
+            array of one dimension; None for none, or for the names of the folders that hold them.
         segmenter: finds things in ``images``: a function of pixels [B, 3, H, W] in [0, 1] and B texts that returns bool
             [B, 1, H, W]; None for the one that ships with the tiny world.
         clusters: a name or number for each picture of ``images``, where some are not independent, such as crops of one
-            photograph; None where all are.
+            photograph, in a list, an array or a tensor of one dimension; None where all are.
         weights: the user's own distribution of concepts, group to value to share, such as
             ``{"background": {"desert": 0.5, "snow": 0.3}}``: every picture counts as often as the user's pictures are
             like it. Values that are not named share the rest, groups that are not named are uniform.
@@ -134,7 +135,7 @@ class Chosen:
         draws = type(pictures) is not int or pictures != 0
         if not draws:
             for name, value in {"explain": explain, **{name: given.get(name) for name in _OF_DRAWN}}.items():
-                if value:
+                if len(value) if isinstance(value, Sized) else value:
                     wanted = "nothing where pictures is 0, because no picture is drawn"
                     raise wrong_value(name, wanted, type(value).__name__)
             pictures = AuditOptions.pictures
@@ -209,7 +210,7 @@ def _own_sight(eye: Eye, concepts: Concepts, phrases: Phrases, blank: Tensor) ->
     look(blank)
     known = phrases.of_tiny_world and concepts.groups
     errors = errors_in_tiny_world(lambda pixels: look(pixels.to(blank)), concepts) if known else None
-    return Sight(look, "the user's", errors)
+    return Sight(look, OWN_EYE, errors, fingerprint_of(eye))
 
 
 def _aside(phrases: Phrases, classifier: Classifier, device: torch.device) -> list[Classifier]:

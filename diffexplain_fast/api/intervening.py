@@ -18,6 +18,7 @@ from diffexplain_fast.evidence.readout import Readout, readout_of
 from diffexplain_fast.methods.discovery.drawn import used_pictures
 from diffexplain_fast.methods.discovery.options import AuditOptions
 from diffexplain_fast.methods.discovery.prepared import Prepared
+from diffexplain_fast.methods.photographs.given import one_each
 from diffexplain_fast.methods.photographs.intervened import Intervened, intervened, with_sentences
 from diffexplain_fast.methods.photographs.interventions import (
     Intervention,
@@ -53,14 +54,15 @@ class Intervening:
 
         Args:
             interventions: see ``Explainer.audit``; None for none.
-            clusters: a name or number for each own picture, or None.
+            clusters: a name or number for each own picture, in a list, an array or a tensor of one dimension; or None.
         """
         known = {} if interventions is None else checked_interventions(interventions)
         if clusters is None:
             return cls(known, None)
-        if not isinstance(clusters, Sequence) or isinstance(clusters, str):
+        listed = one_each(clusters)
+        if listed is None:
             raise wrong_type("clusters", "a name or number for every picture of images, or None", clusters)
-        return cls(known, np.unique([str(one) for one in clusters], return_inverse=True)[1])
+        return cls(known, np.unique([str(one) for one in listed], return_inverse=True)[1])
 
     def begin(self, prepared: Prepared, given: Tensor | None, callback: Callback) -> Intervened | None:
         """Return what interventions do to own pictures; without any, try each of them on a black picture.
@@ -98,7 +100,9 @@ class Intervening:
         elif self.interventions:
             count = int(audit.settings["pictures_used"])
             parts = used_pictures(prepared, count)
-            _put(audit, self._measured(parts, count, prepared.question.readout, prepared.options, callback))
+            weights = prepared.context.first(count).asked.weights  # own pictures have the user's distribution already
+            readout, options = prepared.question.readout, prepared.options
+            _put(audit, self._measured(parts, count, readout, options, callback, weights))
 
     def only(
         self,
@@ -152,12 +156,18 @@ class Intervening:
             raise wrong_value("clusters", "at least two clusters of pictures", len(np.unique(self.clusters)))
 
     def _measured(
-        self, parts: Iterator[Tensor], count: int, readout: Readout, options: AuditOptions, callback: Callback
+        self,
+        parts: Iterator[Tensor],
+        count: int,
+        readout: Readout,
+        options: AuditOptions,
+        callback: Callback,
+        weights: np.ndarray | None = None,
     ) -> Intervened:
         clusters, report = self.clusters, counter(callback, "interventions")
         paired = paired_answers(parts, readout, self.interventions, lambda done: report(done, count))
         own = np.arange(count) if clusters is None else clusters
-        return intervened(paired, own, readout, options.minimal_effect, options.level, options.control)
+        return intervened(paired, own, readout, options.minimal_effect, options.level, options.control, weights)
 
 
 def own_size(images: object, pipeline: Pipeline) -> Tensor:

@@ -53,11 +53,13 @@ class Sight:
         look: the eye.
         name: what results call the eye.
         errors: in every group; None where they are not known, and the eye is believed as it is.
+        fingerprint: tells an eye of the user's own from others, see ``eyes.fingerprint_of``; None for one that ships.
     """
 
     look: Eye
     name: str
     errors: list[Errors] | None
+    fingerprint: str | None = None
 
     def among(self, concepts: Concepts, left: Concepts) -> "Sight":
         """Return the same eye for some of the concepts: all groups, and some of the free words.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.evidence.concept_names import unknown_labels
+from diffexplain_fast.evidence.concept_names import spoken, unknown_labels
 from diffexplain_fast.evidence.concepts import WORD, Concepts
 from diffexplain_fast.evidence.eyes import numbers_of
 from diffexplain_fast.models.pipeline import Pipeline
@@ -252,9 +252,9 @@ def _concepts(
     kept = [row for row in rows if row.kept]
     similar: dict[str, list[str]] = {}
     if labels and kept:
-        near = _cosines(embed([row.word for row in kept]), embed([label.partition(",")[0] for label in labels]))
+        near = _cosines(embed([row.word for row in kept]), embed([spoken(label) for label in labels]))
         for column, label in enumerate(labels):
-            last = {_folded(name.split()[-1]) for name in label.split(",") if name.strip()}
+            last = {_folded(name.split()[-1]) for name in label.replace("_", " ").split(",") if name.strip()}
             own = [i for i, row in enumerate(kept) if near[i, column] >= OWN or _folded(row.word) in last]
             similar[label] = [f"{kept[i].group}:{kept[i].word}" for i in own]
     return _grouped(rows, core, {label: named for label, named in similar.items() if named})

@@ -11,6 +11,22 @@ from diffexplain_fast.records import Json
 _NAME = re.compile(r"[^\s:,{}][^:,{}]*")
 
 
+def spoken(label: str) -> str:
+    """Return the first of a label's synonyms, as a caption says it: "great_white_shark, Carcharodon" is spoken as
+    "great white shark"."""
+    return label.partition(",")[0].strip().replace("_", " ")
+
+
+def folded(name: str) -> str:
+    """Return a name without what is no difference in speech: capitals, and underscores or hyphens for spaces."""
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def label_names(label: str) -> tuple[str, ...]:
+    """Return the synonyms of a label, which commas part, each as ``folded`` gives it."""
+    return tuple(name for part in label.split(",") if (name := folded(part)))
+
+
 def by_name(part: str, given: object) -> list[tuple[str, object]]:
     """Return the entries of a part of ``Concepts`` that is a dict with text as keys.
 
@@ -39,7 +55,8 @@ def unknown_labels(core: Mapping[str, object], labels: Sequence[str] | None) -> 
     """
     declared = [label for label, _ in by_name("core", core)]
     known = declared if labels is None else labels
-    return [unknown_name("concepts, core", label, known) for label in declared if label not in known]
+    heard = {folded(label) for label in known}
+    return [unknown_name("concepts, core", label, known) for label in declared if folded(label) not in heard]
 
 
 def parts_of(value: object, parts: Sequence[str]) -> Mapping[str, Json]:

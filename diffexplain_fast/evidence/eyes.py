@@ -1,16 +1,19 @@
 """Eyes: models that say which concepts a picture shows, so that a word that the generator disobeys is noticed."""
 
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.kept_captions import KeptCaptions
 from diffexplain_fast.evidence.phrases import Phrases
+from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.seeing import Captioner, Similarity
 from diffexplain_fast.tinyworld.grammar import read_caption
 from diffexplain_fast.tinyworld.store import has_captioner, load_captioner, load_clip
@@ -19,6 +22,7 @@ from diffexplain_fast.tinyworld.words import NOTHING
 Eye = Callable[[Tensor], np.ndarray]
 """Pixels [B, 3, H, W] in [0, 1] to float64 [B, concepts]: 1 where the eye sees the concept, 0 where it does not, NaN
 where it cannot tell."""
+_OF_SESSION: WeakKeyDictionary[object, str] = WeakKeyDictionary()
 
 
 def numbers_of(argument: str, wanted: str, given: object) -> np.ndarray:
@@ -55,6 +59,21 @@ def checked_eye(eye: Callable[[Tensor], object], concepts: int) -> Eye:
         return seen
 
     return look
+
+
+def fingerprint_of(eye: object) -> str | None:
+    """Return what tells an eye of the user's own from others; None where nothing does.
+
+    A module, or a method of one, has its class, the name of the method and the sha256 of its weights. Functions and
+    other objects have no content to compare: each has a text of its own, which is the same until the process ends.
+    """
+    owner, name = getattr(eye, "__self__", eye), getattr(eye, "__name__", "") if hasattr(eye, "__self__") else ""
+    try:
+        if isinstance(owner, nn.Module):
+            return f"{type(owner).__qualname__}.{name} {weights_sha256(eye=owner)}"
+        return f"{_OF_SESSION.setdefault(owner, uuid.uuid4().hex)}.{name}"
+    except (TypeError, ValueError):  # weights without content, or an object that cannot be remembered
+        return None
 
 
 class CaptionEye:

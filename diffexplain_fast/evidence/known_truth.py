@@ -10,7 +10,9 @@ Truth = dict[tuple[str, str], float]
 """Label and concept to the true effect."""
 
 
-def audit_truth(truth: Mapping[str, Json], concepts: Sequence[str] | None = None) -> Truth:
+def audit_truth(
+    truth: Mapping[str, Json], concepts: Sequence[str] | None = None, own_shares: Mapping[str, float] | None = None
+) -> Truth:
     """Return label and concept to the true effect in centred logits against the median of its group.
 
     The group is what was asked for. A truth knows more values than that, such as a missing object, and the median over
@@ -24,10 +26,16 @@ def audit_truth(truth: Mapping[str, Json], concepts: Sequence[str] | None = None
     Args:
         truth: of a classifier of the tiny world, label to ``{"attributes": [...]}``.
         concepts: that were asked for, as "group:value"; None for all that the truth knows.
+        own_shares: label to the share of the pictures, 0 to 1, that show the class's own object. A truth with levels
+            then says what a value does in such pictures; of labels that are not named it averages over the own object
+            present and absent in equal parts. A truth without levels cannot tell and ignores it.
     """
     labels = list(truth)
     if has_levels(truth):
-        known = {(label, row["attribute"]): row["effect"] for label in labels for row in truth[label]["attributes"]}
+        shares = own_shares or {}
+        known: Truth = {}
+        for label in labels:
+            known |= _effects(label, truth[label]["attributes"], shares.get(label))
         return _among(known, labels, concepts)
     raw = {label: {row["attribute"]: row["effect"] for row in truth[label]["attributes"]} for label in labels}
     names = list(raw[labels[0]])
@@ -43,6 +51,26 @@ def audit_truth(truth: Mapping[str, Json], concepts: Sequence[str] | None = None
         for i, row in zip(rows, effects.tolist(), strict=True):
             found |= {(label, names[i]): effect for label, effect in zip(labels, row, strict=True)}
     return _among(found, labels, concepts)
+
+
+def _effects(label: str, rows: Sequence[Json], share: float | None) -> Truth:
+    """Return the effects of a truth with levels, in pictures of which a share shows the class's own object.
+
+    The rows about objects are not split by the object, so they have one level and stay.
+    """
+    found = {(label, row["attribute"]): row["effect"] for row in rows}
+    if share is None:
+        return found
+    split = {row["attribute"]: row["levels"] for row in rows if {"with", "without"} <= row["levels"].keys()}
+    for group in dict.fromkeys(name.partition(":")[0] for name in split):
+        parts = {name: levels for name, levels in split.items() if name.partition(":")[0] == group}
+        mixed = {
+            name: share * levels["with"]["logit"] + (1 - share) * levels["without"]["logit"]
+            for name, levels in parts.items()
+        }
+        middle = float(np.median(list(mixed.values())))
+        found |= {(label, name): level - middle for name, level in mixed.items()}
+    return found
 
 
 def _among(effects: Truth, labels: Sequence[str], concepts: Sequence[str] | None) -> Truth:

@@ -8,9 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffexplain_fast.errors import NonFiniteError, wrong_type, wrong_value
+from diffexplain_fast.errors import NonFiniteError, describe, wrong_type, wrong_value
 from diffexplain_fast.models.classifier import Classifier
-from diffexplain_fast.targets import ClassLogit, ClassProbability, Disagreement, Response, Target, as_target
+from diffexplain_fast.targets import (
+    ClassLogit,
+    ClassProbability,
+    Combination,
+    Disagreement,
+    Response,
+    Target,
+    as_target,
+)
 from diffexplain_fast.targets.base import terms_of
 from diffexplain_fast.targets.classes import class_name
 from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, answers
@@ -27,7 +35,8 @@ class Readout:
         names: of the targets; two classes of one label have their index in the name.
         labels: of the targets that are classes, None for others.
         classes: index of the class, None for other targets.
-        others: bound targets that are not classes, by their place.
+        others: bound targets that are read by themselves, by their place: those that are not classes, and log
+            probabilities that were asked for by name.
     """
 
     classifier: Classifier
@@ -41,7 +50,8 @@ class Readout:
         """Return what is said of pictures.
 
         Where one class is right, the value of a class is its logit minus the mean over all classes: a number that is
-        added to all logits changes no answer, so it changes no value.
+        added to all logits changes no answer, so it changes no value. The same holds for every logit in a sum of
+        targets. A ``ClassProbability`` has its log probability, and a bare label the logit.
 
         Args:
             pixels: [B, 3, H, W] in [0, 1], on the classifier's device.
@@ -51,7 +61,7 @@ class Readout:
             for targets that are not classes.
 
         Raises:
-            NonFiniteError: an answer is NaN or infinite.
+            NonFiniteError: an answer, or the score of another target, is NaN or infinite; names it.
         """
         layers = [layer for target in self.others.values() for layer in target.layers]
         response = self.classifier.respond(pixels, layers)
@@ -61,12 +71,12 @@ class Readout:
         values, hits = np.zeros((len(pixels), len(self.names))), np.zeros((len(pixels), len(self.names)), dtype=bool)
         places = [place for place, index in enumerate(self.classes) if index is not None]
         columns = [index for index in self.classes if index is not None]
+        shift = logits.mean(1) if response.output in _ONE_RIGHT else torch.zeros(len(logits), dtype=logits.dtype)
         if columns:
-            said = logits - logits.mean(1, keepdim=True) if response.output in _ONE_RIGHT else logits
-            values[:, places] = said[:, columns].numpy()
+            values[:, places] = (logits - shift[:, None])[:, columns].numpy()
             hits[:, places] = answers(logits, response.output)[:, columns].numpy()
         for place, target in self.others.items():
-            values[:, place] = _score(target, response)
+            values[:, place] = _score(target, self.names[place], response) - shift.numpy() * _logits_in(target)
         return values, hits
 
     @property
@@ -111,20 +121,33 @@ def readout_of(classifier: Classifier, targets: object, pixels: Tensor) -> Reado
     bound = [target.bind(classifier) for target in wanted]
     classes = [_class_of(target) for target in bound]
     shown = [None if index is None else classifier.label_name(index) for index in classes]
+    plain = [index is not None and not _by_name(target) for target, index in zip(bound, classes, strict=True)]
     names = [
-        target.describe() if index is None else class_name(classifier, index)
-        for target, index in zip(bound, classes, strict=True)
+        class_name(classifier, index) if index is not None and one else target.describe()
+        for target, index, one in zip(bound, classes, plain, strict=True)
     ]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise wrong_value("targets", "every target once", f"{', '.join(repeated)} twice")
-    others = {place: target for place, target in enumerate(bound) if classes[place] is None}
+    others = {place: target for place, target in enumerate(bound) if not plain[place]}
     return Readout(classifier, tuple(names), tuple(shown), tuple(classes), others)
 
 
 def _class_of(target: Target) -> int | None:
     plain = isinstance(target, ClassLogit | ClassProbability)
     return int(target.label) if plain and target.label is not None else None
+
+
+def _by_name(target: Target) -> bool:
+    """Return whether a target is the log probability of a class, and not what a bare label means."""
+    return isinstance(target, ClassProbability) and not target.bare
+
+
+def _logits_in(target: Target) -> float:
+    """Return how many logits of classes a target adds up: the sum of their weights."""
+    if isinstance(target, Combination):
+        return sum(weight * _logits_in(term) for weight, term in target.terms)
+    return float(isinstance(target, ClassLogit))
 
 
 def _logits(target: Target) -> float:
@@ -134,8 +157,12 @@ def _logits(target: Target) -> float:
     return math.hypot(*(weight for weight, _ in terms)) if in_logits else math.nan
 
 
-def _score(target: Target, response: Response) -> np.ndarray:
+def _score(target: Target, name: str, response: Response) -> np.ndarray:
     score = target(response)
     if not isinstance(score, Tensor) or score.shape != (len(response.pixels),):
         raise wrong_type("target", "one that returns scores [B]", score)
-    return score.detach().double().cpu().numpy()
+    found: np.ndarray = score.detach().double().cpu().numpy()
+    if wrong := int((~np.isfinite(found)).sum()):
+        got = f"NaN or inf in {wrong} of {len(found)} pictures"
+        raise NonFiniteError(describe("target", f"finite scores of {name}", got))
+    return found

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.records import Json
-from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.audit_rows import OWN_EYE, AuditRow
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
 from diffexplain_fast.stats.effects import Effects, interval
@@ -32,6 +32,12 @@ class Side:
         names = {*self.concepts}
         trial = [row for row in self.rows if row.concept in names]
         return replace(self, rows=trial)
+
+    @property
+    def eye(self) -> tuple[str, str] | None:
+        """Which eye it was: name and fingerprint; None without an eye, or for one of the user's own without any."""
+        name, fingerprint = (self.settings.get(key) for key in ("eye", "eye_fingerprint"))
+        return None if name is None or (name == OWN_EYE and not fingerprint) else (str(name), str(fingerprint or ""))
 
     @property
     def asked(self) -> Asked:
@@ -86,7 +92,8 @@ def asking_only(ours: Side, theirs: Side) -> list[str]:
     """Return the groups whose differences are those of asking, although an audit reports effects of showing in them.
 
     These are groups of audits without what their pictures show, such as those of earlier releases, of audits by
-    different eyes, or one without an eye, and groups in which words disagree.
+    different eyes, by own eyes that are not known to be the same, or one without an eye, and groups in which words
+    disagree.
 
     Args:
         ours: the first audit.
@@ -97,8 +104,7 @@ def asking_only(ours: Side, theirs: Side) -> list[str]:
 
 def _told_groups(ours: Side, theirs: Side) -> set[str]:
     """Return the groups whose differences are those of showing."""
-    eyes = {side.settings.get("eye") for side in (ours, theirs)}
-    if len(eyes) > 1 or None in eyes or any("seen" not in side.outcomes for side in (ours, theirs)):
+    if not _same_eye(ours, theirs) or any("seen" not in side.outcomes for side in (ours, theirs)):
         return set()
     told = ours.told | theirs.told
     if not _paired(ours, theirs):
@@ -107,7 +113,13 @@ def _told_groups(ours: Side, theirs: Side) -> set[str]:
 
 
 def _paired(ours: Side, theirs: Side) -> bool:
-    return all(ours.settings.get(name) == theirs.settings.get(name) for name in _SAME)
+    same = all(ours.settings.get(name) == theirs.settings.get(name) for name in _SAME)
+    return same and (not ours.settings.get("redraw") or _same_eye(ours, theirs))  # an eye says what is drawn again
+
+
+def _same_eye(ours: Side, theirs: Side) -> bool:
+    """Return whether one eye is known to have seen for both."""
+    return ours.eye is not None and ours.eye == theirs.eye
 
 
 def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:

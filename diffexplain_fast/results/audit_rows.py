@@ -8,6 +8,8 @@ from diffexplain_fast.results.record import Record
 
 INTERVENTION, PLACEBO = "intervention", "placebo"
 """Groups of the concepts of rows that come from interventions."""
+OWN_EYE = "the user's"
+"""What results call an eye of the user's own."""
 _FEATURES = {
     "unnamed": "; that survives JPEG and a shift: a feature without a name",
     "fragile": "; the rest does not survive JPEG and a shift: a fragile pattern",

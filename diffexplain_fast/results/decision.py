@@ -117,6 +117,10 @@ def _decided(text: str, rows: Sequence[AuditRow], photographs: Photographs | Non
     left = 0 if failed or sign == "<" else _undecided(name, limit, rows)
     if left:
         sentence += f"; but {left} of {len(rows)} effects are undecided and could be: more pictures decide them"
+    wide = 0 if failed or sign == "<" else _uncertain(name, limit, rows)
+    if wide:
+        are = f"{wide} shortcuts that are found are" if wide > 1 else "one shortcut that is found is"
+        sentence += f"; but {are} estimated above it, with an interval that reaches down to it"
     return Decision(text.strip(), value, failed, sentence)
 
 
@@ -128,6 +132,20 @@ def _undecided(name: str, limit: float, rows: Sequence[AuditRow]) -> int:
     if name == "false_answers":
         return sum(row.points_high is not None and row.points_high > limit for row in open_rows)
     return len(open_rows) if name == "findings" else 0
+
+
+def _uncertain(name: str, limit: float, rows: Sequence[AuditRow]) -> int:
+    """Return how many shortcuts are beyond a limit by their estimate, but not by the lower end of their interval."""
+    if name == "spurious":
+        return sum(row.effect > limit >= row.low for row in _shortcuts(rows))
+    if name != "false_answers":
+        return 0
+    rises = [
+        (row.answered_with - row.answered_without, row.points_low)
+        for row in _shortcuts(rows)
+        if row.answered_with is not None and row.answered_without is not None and row.points_low is not None
+    ]
+    return sum(rise > limit >= low for rise, low in rises)
 
 
 def _shortcuts(rows: Sequence[AuditRow]) -> list[AuditRow]:

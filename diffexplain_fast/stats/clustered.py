@@ -10,9 +10,9 @@ import numpy as np
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.coding import indicators
 from diffexplain_fast.stats.distributions import t_quantile
-from diffexplain_fast.stats.effects import Effects, against_median
+from diffexplain_fast.stats.effects import Effects, against_median, interval
 from diffexplain_fast.stats.intervals import wilson_of_rate
-from diffexplain_fast.stats.regression import least_squares
+from diffexplain_fast.stats.regression import effective_pictures, least_squares
 
 _NEEDED = 'audits of own pictures need statsmodels: pip install "diffexplain-fast[photographs]"'
 _NORMAL = 1e9
@@ -121,16 +121,21 @@ def _satterthwaite(parts: np.ndarray, freedom: np.ndarray) -> np.ndarray:
     return np.where(below > 0, parts.sum(1) ** 2 / np.where(below > 0, below, 1), np.inf)
 
 
-def cluster_means(changes: Sequence[np.ndarray], clusters: np.ndarray) -> Effects:
+def cluster_means(changes: Sequence[np.ndarray], clusters: np.ndarray, weights: np.ndarray | None = None) -> Effects:
     """Return mean changes as cells, with errors from the means of clusters, such as crops of one photograph.
 
-    Each cluster counts once, however many pictures it has; the degrees of freedom are the clusters minus one.
+    Each cluster counts once, however many pictures it has; the degrees of freedom are the clusters minus one. A
+    weighted one counts as its pictures do on average; the error is then that of a weighted mean (HC2), and the degrees
+    of freedom are the effective number of clusters minus one.
 
     Args:
         changes: float [pictures, targets], one for each cell.
         clusters: of every picture a number; pictures of one cluster are not independent.
+        weights: float [pictures], how much each counts; None for equally.
     """
     numbers = np.unique(clusters)
+    if weights is not None:
+        return _weighted_means(changes, [clusters == number for number in numbers], weights)
     means = np.stack([[change[clusters == number].mean(0) for number in numbers] for change in changes])
     estimate, count = means.mean(1), len(numbers)
     error = means.std(1, ddof=1) / np.sqrt(count) if count > 1 else np.full(estimate.shape, np.nan)
@@ -138,6 +143,36 @@ def cluster_means(changes: Sequence[np.ndarray], clusters: np.ndarray) -> Effect
     freedom = np.full(estimate.shape, max(count - 1, 1), dtype=np.float64)
     zero = np.zeros(estimate.shape)
     return Effects((1,) * len(changes), estimate, error, freedom, estimate, zero, zero, pictures)
+
+
+def _weighted_means(changes: Sequence[np.ndarray], parts: Sequence[np.ndarray], weights: np.ndarray) -> Effects:
+    parts = [part for part in parts if weights[part].any()]  # what has no weight is not there
+    means = np.stack([[np.average(change[part], 0, weights[part]) for part in parts] for change in changes])
+    each = np.array([weights[part].mean() for part in parts])
+    shares = each / each.sum()
+    estimate = np.einsum("c,kct->kt", shares, means)
+    left = (means - estimate[:, None]) ** 2
+    known = np.where(shares < 1, shares**2 / np.where(shares < 1, 1 - shares, 1), np.nan)
+    freedom = np.full(estimate.shape, max(effective_pictures(each) - 1, 1.0))
+    zero, pictures = np.zeros(estimate.shape), np.array([len(change) for change in changes])
+    error = np.sqrt(np.einsum("c,kct->kt", known, left))
+    return Effects((1,) * len(changes), estimate, error, freedom, estimate, zero, zero, pictures)
+
+
+def does_the_same(
+    difference: np.ndarray, clusters: np.ndarray, effect: float, level: float, weights: np.ndarray | None = None
+) -> bool:
+    """Return whether two changes are nearly the same: the interval of what is between them lies within half of one.
+
+    Args:
+        difference: float [pictures], the one change minus the other.
+        clusters, weights: see ``cluster_means``.
+        effect: mean of the one change.
+        level: error of the interval.
+    """
+    one = cluster_means([difference[:, None]], clusters, weights)
+    low, high = interval(one.estimate, one.error, one.freedom, level)
+    return bool(max(abs(float(low[0, 0])), abs(float(high[0, 0]))) < abs(effect) / 2)
 
 
 def clustered_rate(hits: np.ndarray, clusters: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
@@ -164,7 +199,11 @@ def clustered_rate(hits: np.ndarray, clusters: np.ndarray, confidence: float = 0
 
 
 def clustered_change(
-    after: np.ndarray, before: np.ndarray, clusters: np.ndarray, confidence: float = 0.95
+    after: np.ndarray,
+    before: np.ndarray,
+    clusters: np.ndarray,
+    confidence: float = 0.95,
+    weights: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Return the interval of how much a share changes between two states of the same trials, in clusters.
 
@@ -180,6 +219,8 @@ def clustered_change(
         before: the same in the first state.
         clusters: int [trials], the cluster of each.
         confidence: coverage, in (0, 1).
+        weights: float [trials], how much each counts, none below 0; None for equally. Shares are weighted then, and so
+            is the trials' worth.
 
     Raises:
         ValueError: no trial.
@@ -190,19 +231,26 @@ def clustered_change(
     if not len(after):
         raise wrong_value("after", "at least 1 trial", 0)
     change = after.astype(np.float64) - before.astype(np.float64)
-    worth = _worth(change, clusters, confidence)
-    up, down = ((worth * float(moved.mean()) + 1) / (worth + 2) for moved in (change > 0, change < 0))
+    worth = _worth(change, clusters, confidence, weights)
+    moves = (float(np.average(moved, weights=weights)) for moved in (change > 0, change < 0))
+    up, down = ((worth * moved + 1) / (worth + 2) for moved in moves)
     error = math.sqrt((up + down - (up - down) ** 2) / (worth + 2))
-    half, seen = float(t_quantile((1 + confidence) / 2, _NORMAL)) * error, float(change.mean())
+    half, seen = float(t_quantile((1 + confidence) / 2, _NORMAL)) * error, float(np.average(change, weights=weights))
     return max(min(up - down - half, seen), -1.0), min(max(up - down + half, seen), 1.0)
 
 
-def _worth(outcomes: np.ndarray, clusters: np.ndarray, confidence: float) -> float:
+def _worth(outcomes: np.ndarray, clusters: np.ndarray, confidence: float, weights: np.ndarray | None = None) -> float:
     """Return how many independent trials the trials are worth, with Student's quantile in place of the normal one."""
-    mean, spread, count = float(outcomes.mean()), float(outcomes.var()), len(np.unique(clusters))
-    if count == 1 or (outcomes == outcomes[0]).all():
+    each = np.ones(len(outcomes)) if weights is None else weights
+    numbers = np.unique(clusters[each > 0])
+    mean = float(np.average(outcomes, weights=weights))
+    spread = float(outcomes.var()) if weights is None else float(np.average((outcomes - mean) ** 2, weights=weights))
+    count = effective_pictures(np.array([each[clusters == one].sum() for one in numbers]))
+    count = len(numbers) if weights is None else count
+    if len(numbers) == 1 or spread == 0 or (outcomes == outcomes[0]).all():
         return count
-    sums = np.array([(outcomes[clusters == one] - mean).sum() for one in np.unique(clusters)])
-    variance = float((sums**2).sum()) * count / (count - 1) / len(outcomes) ** 2
-    normal, student = (float(t_quantile((1 + confidence) / 2, freedom)) for freedom in (_NORMAL, count - 1))
-    return spread / max(variance, spread / len(outcomes)) * (normal / student) ** 2
+    sums = np.array([(each * (outcomes - mean))[clusters == one].sum() for one in numbers])
+    variance = float((sums**2).sum()) * len(numbers) / (len(numbers) - 1) / float(each.sum()) ** 2
+    freedom = max(count - 1, 1.0)
+    normal, student = (float(t_quantile((1 + confidence) / 2, degrees)) for degrees in (_NORMAL, freedom))
+    return spread / max(variance, spread / effective_pictures(each)) * (normal / student) ** 2

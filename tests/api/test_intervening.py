@@ -1,5 +1,6 @@
 """Interventions in an audit: with own pictures, with those of the pool, and without drawing anything."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffexplain_fast.api.explainer import Explainer
-from diffexplain_fast.api.intervening import own_size
+from diffexplain_fast.api.intervening import Intervening, own_size
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.results.audit import Audit
@@ -108,3 +109,35 @@ def test_what_is_missing_or_does_not_fit_is_refused() -> None:
         only(images=PIXELS, clusters=[1] * 16)
     with pytest.raises(TypeError, match="clusters: wanted a name or number"):
         only(images=PIXELS, clusters="photographs")
+
+
+@pytest.mark.parametrize("make", [np.array, torch.tensor, tuple, list], ids=["array", "tensor", "tuple", "list"])
+def test_clusters_may_be_an_array_or_a_tensor(make: Callable[[list[int]], object]) -> None:
+    assert Intervening.of(None, make([7, 7, 3, 3])).clusters.tolist() == [1, 1, 0, 0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("clusters", [np.zeros((4, 1)), torch.tensor(1), np.float64(3), "abcd", 4], ids=repr)
+def test_clusters_of_another_shape_are_refused(clusters: object) -> None:
+    with pytest.raises(TypeError, match="clusters: wanted a name or number for every picture"):
+        Intervening.of(None, clusters)
+
+
+def test_an_array_of_labels_is_refused_by_its_name_where_nothing_is_drawn() -> None:
+    with pytest.raises(ValueError, match="labels: wanted nothing where pictures is 0"):
+        only(images=PIXELS, labels=np.array(["fish"] * 16))
+
+
+def test_weights_count_in_interventions_on_pictures_of_the_pool(tmp_path: Path) -> None:
+    shares = {"background": {"desert": 0.8}}
+    plain, audit = (
+        quick_audit(tmp_path, pictures=96, interventions={"mark": marked}, weights=given) for given in (None, shares)
+    )
+    weights, hits = audit.outcomes["weights"], audit.outcomes["hits"]
+    for place, target in enumerate(audit.settings["targets"]):
+        one, other = (
+            next(row for row in some.rows if (row.target, row.concept) == (target, "intervention:mark"))
+            for some in (audit, plain)
+        )
+        assert one.answered_without == pytest.approx(np.average(hits[:, place], weights=weights))
+        assert other.answered_without == pytest.approx(hits[:, place].mean())
+        assert one.effect != other.effect and (one.low, one.high) != (other.low, other.high)

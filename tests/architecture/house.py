@@ -109,6 +109,7 @@ DOORS = {
     "evidence": {
         "calibration": "methods api",
         "candidates": "api",
+        "concept_names": "methods",
         "concepts": ANY,
         "cost": "methods",
         "crew": "api",
@@ -166,6 +167,7 @@ DOORS = {
         "attributes": "engine",
         "classifier": ANY,
         "conditioning": "editing evidence measuring methods",
+        "fingerprint": "evidence",
         "frozen": ANY,
         "hooked": "methods",
         "image_text": ANY,
@@ -203,7 +205,7 @@ DOORS = {
     "results": {
         "attribution": ANY,
         "audit": ANY,
-        "audit_rows": "methods report cli",
+        "audit_rows": "methods report cli api",
         "decision": "cli report",
         "drawn": "report",
         "effects": "api methods report",

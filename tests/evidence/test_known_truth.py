@@ -40,3 +40,23 @@ def test_a_truth_without_levels_is_seen_the_same_way() -> None:
 def test_a_concept_that_the_truth_does_not_know_has_none() -> None:
     found = audit_truth(truth(LEVELS), ["object:boat", "object:fish", "object:zebra", "mood:calm"])
     assert set(found) == {("boat", "object:boat"), ("boat", "object:fish")}
+
+
+def test_an_effect_can_be_that_in_pictures_of_which_few_show_the_own_object() -> None:
+    levels = {"sea": (5.0, 1.0), "snow": (0.0, 0.0), "desert": (-1.0, 0.0)}
+    rows = [
+        {
+            "attribute": f"background:{name}",
+            "effect": (one + two) / 2,
+            "levels": {"with": {"logit": one}, "without": {"logit": two}},
+        }
+        for name, (one, two) in levels.items()
+    ]
+    rows.append({"attribute": "object:boat", "effect": 2.0, "levels": {"with": {"logit": 9.0}}})
+    whole = {"boat": {"attributes": rows}, "fish": {"attributes": rows}}
+    found = audit_truth(whole, own_shares={"boat": 0.25})
+    assert found["boat", "background:sea"] == pytest.approx(2.0)  # a quarter of 5 and three of 1
+    assert found["boat", "background:desert"] == pytest.approx(-0.25)
+    assert found["boat", "object:boat"] == 2.0 and found["fish", "background:sea"] == 3.0
+    asked = audit_truth(whole, ["background:sea", "background:desert"], {"boat": 0.0})
+    assert asked["boat", "background:sea"] == pytest.approx(0.5)  # against the median of the two

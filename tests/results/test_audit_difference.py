@@ -82,6 +82,28 @@ def test_pools_that_obey_their_words_differently_are_not_two_classifiers_that_di
     assert not any(row.finding for row in difference.rows) and abs(difference.rows[PLACE].effect) < 0.5
 
 
+def test_own_eyes_that_are_not_known_to_be_the_same_are_two() -> None:
+    ours, theirs = audit(3.0, 0, "x", 0.5), audit(0.0, 1, "x", 0.5)
+    for first, second, same in (("a", "a", True), ("a", "b", False), (None, None, False)):
+        for one, fingerprint in ((ours, first), (theirs, second)):
+            one.settings |= {"eye": "the user's", "eye_fingerprint": fingerprint}
+        assert ours.diff(theirs).settings["asking_only"] == ([] if same else ["background"]), (first, second)
+
+
+def test_pictures_that_different_eyes_had_drawn_again_are_no_pairs() -> None:
+    ours, theirs = audit(3.0, 0, "x", 1.0), audit(0.0, 1, "x", 1.0)
+    common = 3 * np.random.default_rng(5).standard_normal((384, 1))  # of the pictures: it cancels in pairs only
+    for one in (ours, theirs):
+        one.settings["redraw"] = 2
+        one.outcomes["values"] = one.outcomes["values"] + common
+    paired = ours.diff(theirs).rows[PLACE]
+    theirs.settings["eye"] = "another"
+    apart = ours.diff(theirs).rows[PLACE]
+    theirs.settings["redraw"] = ours.settings["redraw"] = 0
+    drawn_once = ours.diff(theirs).rows[PLACE]
+    assert max(one.high - one.low for one in (paired, drawn_once)) < (apart.high - apart.low) / 3
+
+
 def test_what_no_audit_tells_is_asked() -> None:
     ours, theirs = audit(3.0, 0, "x", 0.5), audit(0.0, 1, "x", 0.5)
     theirs.settings["eye"] = "another"

@@ -56,6 +56,20 @@ def test_a_condition_that_passes_for_want_of_pictures_says_so() -> None:
     assert low.failed and "undecided" not in low.sentence
 
 
+def test_a_condition_that_passes_shortcuts_with_wide_intervals_says_so() -> None:
+    wide = replace(DESERT, effect=14.2, low=0.06, high=28.3, answered_with=0.9, answered_without=0.1, points_low=-0.1)
+    for text in ("spurious>0.5", "false_answers>0.05"):
+        (one,) = decide(text, [wide], None)
+        assert not one.failed
+        assert one.sentence.endswith(
+            "; but one shortcut that is found is estimated above it, with an interval that reaches down to it"
+        )
+    (two,) = decide("spurious>0.5", [wide, wide], None)
+    assert "but 2 shortcuts that are found are estimated above it" in two.sentence
+    (none,) = decide("spurious>0.5", [replace(wide, effect=0.4)], None)
+    assert "estimated above" not in none.sentence
+
+
 def test_shortcuts_whose_answers_have_no_interval_are_told() -> None:
     blind = replace(DESERT, points_low=None, points_high=None)
     (one,) = decide("false_answers>0.05", [blind], None)

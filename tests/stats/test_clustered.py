@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from diffexplain_fast.stats.clustered import check_clustered, clustered_change, clustered_effects
+from diffexplain_fast.stats.clustered import check_clustered, cluster_means, clustered_change, clustered_effects
 from diffexplain_fast.stats.effects import against_median, interval
 from diffexplain_fast.stats.regression import least_squares
 
@@ -120,4 +120,47 @@ def test_intervals_of_changes_cover_the_truth_in_clusters(up: float, down: float
         low, high = clustered_change(after, before, clusters)
         inside.append(low <= up - down <= high)
         assert -1 <= low <= after.mean() - before.mean() <= high <= 1
+    assert np.mean(inside) >= 0.93
+
+
+def test_weighted_changes_are_those_of_pictures_drawn_by_the_weights() -> None:
+    rng, inside, plain = np.random.default_rng(0), [], []
+    weights = np.repeat([1.8, 0.2], 60)  # half of the pictures stand for nine in ten of the user's
+    truth = 0.9 * 1.0 + 0.1 * -1.0
+    for _ in range(400):
+        change = np.repeat([1.0, -1.0], 60)[:, None] + rng.standard_normal((120, 1))
+        for given, kept in ((weights, inside), (None, plain)):
+            one = cluster_means([change], np.arange(120), given)
+            low, high = interval(one.estimate, one.error, one.freedom)
+            kept.append(low[0, 0] <= truth <= high[0, 0])
+    assert 0.93 <= np.mean(inside) <= 0.98 and np.mean(plain) < 0.1
+    assert one.estimate[0, 0] == pytest.approx(change.mean())
+
+
+def test_equal_weights_change_nothing() -> None:
+    rng, alone, weights = np.random.default_rng(0), np.arange(30), np.full(30, 0.7)
+    change = rng.standard_normal((30, 2))
+    one, two = (cluster_means([change], alone, given) for given in (None, weights))
+    for name in ("estimate", "error", "freedom"):
+        assert getattr(one, name) == pytest.approx(getattr(two, name))
+    after, before = (rng.random(30) < share for share in (0.6, 0.3))
+    assert clustered_change(after, before, alone, 0.95, weights) == pytest.approx(
+        clustered_change(after, before, alone)
+    )
+    none = np.where(alone < 10, 0.0, 1.0)  # pictures without weight are as if they were not there
+    some = cluster_means([change], alone, none), cluster_means([change[10:]], alone[10:])
+    assert some[0].error == pytest.approx(some[1].error)
+    part = clustered_change(after[10:], before[10:], alone[10:])
+    assert clustered_change(after, before, alone, 0.95, none) == pytest.approx(part)
+
+
+@pytest.mark.parametrize(("up", "down"), [(0.05, 0.0), (0.3, 0.1), (0.95, 0.0)])
+def test_intervals_of_weighted_changes_cover_the_truth(up: float, down: float) -> None:
+    rng, inside, weights = np.random.default_rng(0), [], np.repeat([1.6, 0.4], 60)
+    truth = 0.8 * (up - down)  # what has little weight never changes
+    for _ in range(400):
+        drawn = np.where(np.arange(120) < 60, rng.random(120), 2.0)
+        after, before = drawn < up, (drawn >= up) & (drawn < up + down)
+        low, high = clustered_change(after, before, np.arange(120), 0.95, weights)
+        inside.append(low <= truth <= high)
     assert np.mean(inside) >= 0.93

@@ -110,6 +110,7 @@ def _settings(prepared: Prepared, used: Plan) -> JsonObject:
         "classifier_fingerprint": readout.classifier.fingerprint(),
         "output": readout.classifier.output,
         "eye": None if sight is None else sight.name,
+        "eye_fingerprint": None if sight is None else sight.fingerprint,
         "targets": list(readout.names),
         "pictures_used": len(used.captions),
         "weights": question.shares,

@@ -12,7 +12,7 @@ from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.known_truth import audit_truth, has_levels
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.evidence.readout import Readout, readout_of
-from diffexplain_fast.methods.discovery.own import own_concept
+from diffexplain_fast.methods.discovery.own import own_concept, shown_by_chance
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.showing import shown_effects
 from diffexplain_fast.methods.discovery.target_units import usual_spread
@@ -27,6 +27,9 @@ _LARGE = 1.0
 """Effects above this, in logits, tell by how much an error grows with the effect; below it that is mostly noise."""
 _FEW = 4
 """Large effects of a group below which those of all groups together tell how its error grows."""
+_USUAL_GROWTH = 0.1
+"""By how much an error grows with an effect where all groups together have few large effects, so that none tells it:
+about what the shipped classifiers tell for one group of backgrounds."""
 
 Aside = Sequence[Classifier]
 """Classifiers with measured truth that are not audited."""
@@ -71,6 +74,7 @@ def generator_errors(
         for classifier, its in zip(aside, own, strict=True)
         for place in its
     ]
+    chance = shown_by_chance(concepts, plan.asked)
     # The classifiers are one trial with many targets: what depends on the captions only is computed once.
     said, plain = _said(pool, plan, readouts, drawn.seen), replace(plan, asked=plan.asked.unweighted())
     effects = estimate(plain.asked, said.values, averaged, len(said.values)).effects
@@ -78,7 +82,8 @@ def generator_errors(
     effects = effects if shown is None else shown.effects
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for readout, its, targets in zip(readouts, own, families, strict=True):
-        known = audit_truth(readout.classifier.truth or {}, concepts.names)
+        apart = [str(label) for label, place in zip(readout.labels, its, strict=True) if place is None]
+        known = audit_truth(readout.classifier.truth or {}, concepts.names, dict.fromkeys(apart, chance))
         truth = np.array(
             [[known.get((str(label), name), np.nan) for label in readout.labels] for name in concepts.names]
         )
@@ -112,17 +117,20 @@ def fitted_errors(cells: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]) -
 
     Args:
         cells: of every group: estimates, true effects and sampling errors, float [cells] each. A group of few large
-            effects tells nothing of the growth, which is then that of all groups together.
+            effects tells nothing of the growth, which is then that of all groups together, or the usual one.
     """
     if not cells:
         return {}
     everything = [np.concatenate([own[i] for own in cells.values()]) for i in range(3)]
-    usual, found = _fit(*everything), {}
+    usual, found = _USUAL_GROWTH if _has_few(everything[1]) else _fit(*everything).b, {}
     for group, (estimates, truths, errors) in cells.items():
         own = _fit(estimates, truths, errors)
-        few = (np.abs(truths) > _LARGE).sum() < _FEW
-        found[group] = GeneratorError(own.a, usual.b) if few else own
+        found[group] = GeneratorError(own.a, usual) if _has_few(truths) else own
     return found
+
+
+def _has_few(truths: np.ndarray) -> bool:
+    return bool((np.abs(truths) > _LARGE).sum() < _FEW)
 
 
 def _fit(estimates: np.ndarray, truths: np.ndarray, errors: np.ndarray) -> GeneratorError:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
+from diffexplain_fast.evidence.concept_names import spoken
 from diffexplain_fast.evidence.phrases import surely_fit
 from diffexplain_fast.methods.discovery.found import check_room
 from diffexplain_fast.methods.discovery.options import AuditOptions
-from diffexplain_fast.methods.discovery.own import own_concept, spoken
+from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.plan import BAG, Plan, context_plan, own_plan
 from diffexplain_fast.methods.discovery.question import Found, Question
 from diffexplain_fast.methods.discovery.redraw import check_redraw

@@ -14,7 +14,8 @@ def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX
     """Return what one concept does, such as "answers fish in 64 % of desert pictures and in 2 % of others without a
     fish (+62 points [55, 69])"; for a target without answers the effect in its own unit.
 
-    Where the interval of the points holds 0, they are no evidence, and the effect that was tested stands beside them.
+    Where the interval of the points holds 0, or lies on the other side of it than the effect, they are no evidence, and
+    the effect that was tested stands beside them. So does an effect whose interval holds 0 although it is a finding.
 
     Args:
         row: of the audit.
@@ -24,7 +25,8 @@ def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX
     pictures = _pictures(row)
     if None in (row.answered_with, row.answered_without, row.points_low, row.points_high):
         change, interval = interval_texts(row.effect, row.low, row.high, signs="")
-        return f"gives {row.target} {change} {interval} in {pictures}, against the median of their group"
+        beside = _wider_than_the_test(row)
+        return f"gives {row.target} {change} {interval} in {pictures}, against the median of their group{beside}"
     assert row.answered_with is not None and row.answered_without is not None
     assert row.points_low is not None and row.points_high is not None
     others = f"those with either {row.concept.partition(':')[0]}" if of_two else "others"
@@ -32,7 +34,10 @@ def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX
     shares = (row.answered_with, row.answered_without)
     one, two, points, interval = shares_and_points(*shares, row.points_low, row.points_high)
     change, ends = interval_texts(row.effect, row.low, row.high, signs="")
-    effect = f"; {change} {unit} {ends}" if row.points_low <= 0 <= row.points_high else ""
+    beside = _wider_than_the_test(row)
+    needed = beside or row.points_low <= 0 <= row.points_high or _against(row)
+    against = "against these points, the effect that was tested is " if _against(row) else ""
+    effect = f"; {against}{change} {unit} {ends}{beside}" if needed else ""
     return f"answers {row.target} in {one} of {pictures} and in {two} of {others} ({points} {interval}{effect})"
 
 
@@ -75,8 +80,30 @@ def verdict_sentence(
     more = len(named) - _MOST
     text += f"; and {more} more concepts" if more > 1 else "; and one more concept" if more == 1 else ""
     if suppressed:
-        text += f". Suppressed by {', '.join(row.value for row in suppressed[:_MOST])}"
+        text += f". Suppressed by {', '.join(_suppressing(row, unit) for row in suppressed[:_MOST])}"
     return f"{target}: {begin}: {text}."
+
+
+def _against(row: AuditRow) -> bool:
+    """Return whether answers become rarer, by the whole interval, where the effect that was tested rises, or oftener
+    where it falls."""
+    if row.points_low is None or row.points_high is None:
+        return False
+    return row.points_high < 0 < row.effect or row.effect < 0 < row.points_low
+
+
+def _wider_than_the_test(row: AuditRow) -> str:
+    """Return what is to be said of a finding whose interval holds 0, such as by the generator's error."""
+    held = row.finding and row.low <= 0 <= row.high
+    return ", which holds 0 because it has more errors than those of the test" if held else ""
+
+
+def _suppressing(row: AuditRow, unit: str) -> str:
+    """Return a concept that lowers a target, with its effect where the target is answered more often with it."""
+    change, ends = interval_texts(row.effect, row.low, row.high, signs="")
+    return (
+        f"{row.value} ({change} {unit} {ends}, though it is answered more often there)" if _against(row) else row.value
+    )
 
 
 def _pictures(row: AuditRow) -> str:

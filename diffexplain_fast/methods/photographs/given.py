@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.evidence.concept_names import folded, label_names
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.eyes import Eye
 
@@ -43,9 +44,10 @@ class Given:
         for values in concepts.groups.values():
             own = found[:, start : start + len(values)]
             value = np.where(own.max(1) > 0, own.argmax(1), _UNSEEN)
-            named = {name.lower(): place for place, name in enumerate(values)}
-            if self.labels and any(label.lower() in named for label in self.labels):
-                value = np.array([named.get(label.lower(), _UNSEEN) for label in self.labels])
+            named = {folded(name): place for place, name in enumerate(values)}
+            told = [next((named[one] for one in label_names(label) if one in named), _UNSEEN) for label in self.labels]
+            if max(told, default=_UNSEEN) != _UNSEEN:
+                value = np.array(told)
             columns.append(value)
             start += len(values)
         return np.stack(columns, 1) if columns else np.zeros((len(self.pixels), 0), dtype=np.int64)
@@ -56,7 +58,7 @@ def given_pictures(pixels: Tensor, labels: object) -> Given:
 
     Args:
         pixels: float [N, 3, H, W].
-        labels: a label for each picture, or None.
+        labels: a label for each picture, in a list or an array of one dimension; or None.
 
     Raises:
         TypeError: labels of another kind.
@@ -64,11 +66,22 @@ def given_pictures(pixels: Tensor, labels: object) -> Given:
     """
     if labels is None:
         return Given(pixels, ())
-    if not isinstance(labels, Sequence) or isinstance(labels, str) or any(not isinstance(one, str) for one in labels):
+    listed = one_each(labels)
+    if listed is None or any(not isinstance(one, str) for one in listed):
         raise wrong_type("labels", "a label for every picture of images, or None", labels)
-    if len(labels) != len(pixels):
-        raise wrong_value("labels", f"{len(pixels)} labels, one for every picture of images", len(labels))
-    return Given(pixels, tuple(labels))
+    if len(listed) != len(pixels):
+        raise wrong_value("labels", f"{len(pixels)} labels, one for every picture of images", len(listed))
+    return Given(pixels, tuple(str(one) for one in listed))
+
+
+def one_each(given: object) -> list[object] | None:
+    """Return a list, or what an array, a tensor or a column of one dimension holds; None for anything else."""
+    if isinstance(given, Sequence) and not isinstance(given, str | bytes):
+        return list(given)
+    if isinstance(given, Tensor):
+        return given.tolist() if given.ndim == 1 else None
+    array = np.asarray(given) if hasattr(given, "__array__") else None
+    return array.tolist() if array is not None and array.ndim == 1 else None
 
 
 def batches(things: Things) -> list[Things]:

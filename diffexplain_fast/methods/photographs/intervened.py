@@ -10,9 +10,8 @@ from diffexplain_fast.evidence.readout import Readout
 from diffexplain_fast.methods.photographs.interventions import Paired, placebo_names
 from diffexplain_fast.methods.photographs.sentences import intervention_clause, joined_sentence, raises, with_shortcut
 from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow, Verdict, role_of
-from diffexplain_fast.stats.clustered import cluster_means, clustered_change
+from diffexplain_fast.stats.clustered import cluster_means, clustered_change, does_the_same
 from diffexplain_fast.stats.decisions import Control, classify, findings, one_sided_tests, reported_interval
-from diffexplain_fast.stats.effects import interval
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ def intervened(
     delta: float,
     level: float,
     control: Control = "fdr",
+    weights: np.ndarray | None = None,
 ) -> Intervened:
     """Return what interventions do to every target.
 
@@ -48,12 +48,13 @@ def intervened(
         delta: minimal effect.
         level: rate of false findings, and error of the intervals.
         control: of false findings; see ``one_sided_tests``.
+        weights: float [pictures], how much each counts, for a user's distribution; None for equally.
     """
     placebos = {name for one in paired for name in placebo_names(one.name)}
     real, null = ([one for one in paired if (one.name in placebos) == kind] for kind in (False, True))
     rule = delta, level, control
-    rows, _ = _table(real, clusters, readout, rule, INTERVENTION)
-    blind, found = _table(null, clusters, readout, rule, PLACEBO)
+    rows, _ = _table(real, clusters, readout, rule, INTERVENTION, weights)
+    blind, found = _table(null, clusters, readout, rule, PLACEBO, weights)
     changes = {one.name: one.change for one in paired}
     sentences = {}
     for column, target in enumerate(readout.names):
@@ -62,7 +63,7 @@ def intervened(
         for row in [next(filter(raises, mine), None), next(filterfalse(raises, mine), None)]:
             if row is not None:
                 moved = {other: (changes[row.value] - changes[other])[:, column] for other in placebo_names(row.value)}
-                same = [other for other in moved if _same(moved[other], clusters, row.effect, level)]
+                same = [other for other in moved if does_the_same(moved[other], clusters, row.effect, level, weights)]
                 by = {one.value: one.effect for one in blind if one.target == target and one.value in same}
                 clauses.append(intervention_clause(row, by))
         if clauses:
@@ -72,10 +73,15 @@ def intervened(
 
 
 def _table(
-    paired: Sequence[Paired], clusters: np.ndarray, readout: Readout, rule: tuple[float, float, Control], kind: str
+    paired: Sequence[Paired],
+    clusters: np.ndarray,
+    readout: Readout,
+    rule: tuple[float, float, Control],
+    kind: str,
+    weights: np.ndarray | None,
 ) -> tuple[list[AuditRow], np.ndarray]:
     delta, level, control = rule
-    effects = cluster_means([one.change for one in paired], clusters)
+    effects = cluster_means([one.change for one in paired], clusters, weights)
     tests = one_sided_tests(effects, delta, control)
     found = findings(tests, level)
     low, high = reported_interval(effects, found, tests.tested, level)
@@ -87,7 +93,7 @@ def _table(
         for place, one in enumerate(paired):
             at, real = (place, column), kind == INTERVENTION
             hits = one.with_it[:, column], one.without[:, column]
-            points = clustered_change(*hits, clusters, 1 - level) if answers else (None, None)
+            points = clustered_change(*hits, clusters, 1 - level, weights) if answers else (None, None)
             rows.append(
                 AuditRow(
                     target=target,
@@ -102,8 +108,8 @@ def _table(
                     asked=float(effects.estimate[at]),
                     obeyed=one.changed,
                     declared_by=None,
-                    answered_with=float(hits[0].mean()) if answers else None,
-                    answered_without=float(hits[1].mean()) if answers else None,
+                    answered_with=float(np.average(hits[0], weights=weights)) if answers else None,
+                    answered_without=float(np.average(hits[1], weights=weights)) if answers else None,
                     accuracy_with=None,
                     accuracy_without=None,
                     tipping_point=None,
@@ -113,13 +119,6 @@ def _table(
                 )
             )
     return rows, found
-
-
-def _same(difference: np.ndarray, clusters: np.ndarray, effect: float, level: float) -> bool:
-    """Return whether a placebo does nearly the same: the interval of the difference lies within half of the effect."""
-    one = cluster_means([difference[:, None]], clusters)
-    low, high = interval(one.estimate, one.error, one.freedom, level)
-    return bool(max(abs(float(low[0, 0])), abs(float(high[0, 0]))) < abs(effect) / 2)
 
 
 def with_sentences(verdicts: Mapping[str, Verdict], found: Intervened) -> dict[str, Verdict]:

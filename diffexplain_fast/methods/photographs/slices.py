@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from diffexplain_fast.evidence.concept_names import folded, label_names
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.results.photographs import Slice
 from diffexplain_fast.stats.intervals import wilson_interval
@@ -30,10 +31,10 @@ def slices_of(
     """
     of_label, found, called = np.array(labels), [], dict(zip(labels, labels if names is None else names, strict=True))
     for label in dict.fromkeys(labels):
-        mine, own = of_label == label, called[label].lower()
+        mine, own = of_label == label, label_names(called[label])
         found.append(_slice(label, "", mine, right))
         for group, (name, values) in enumerate(concepts.groups.items()):
-            if any(value.lower() == own for value in values):  # the label's own group has one value in it
+            if any(folded(value) in own for value in values):  # the label's own group has one value in it
                 continue
             for place, value in enumerate(values):
                 part = mine & (seen[:, group] == place)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diffexplain_fast.evidence.concept_names import spoken
 from diffexplain_fast.evidence.concepts import Concepts
-from diffexplain_fast.methods.discovery.own import own_concept, spoken
+from diffexplain_fast.methods.discovery.own import declarations, own_concept
 from diffexplain_fast.methods.discovery.rows import Trial, rows_of
 from diffexplain_fast.methods.discovery.sentences import effect_clause
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
@@ -101,6 +102,22 @@ def test_points_that_may_be_0_are_told_with_the_effect_that_was_tested(
     assert f"; {rows['fish', 'background:desert'].effect:+.2f} log-odds [" in sentence
 
 
+def test_points_against_an_effect_are_told_with_it(rows: dict[tuple[str, str], AuditRow], trial: Trial) -> None:
+    numbers = {"effect": 1.45, "low": 0.6, "high": 2.3, "points_low": -0.24, "points_high": -0.01}
+    row = replace(rows["fish", "background:desert"], answered_with=0.16, answered_without=0.28, **numbers)
+    end = "(-12 points [-24, -1]; against these points, the effect that was tested is +1.45 logits [0.60, 2.30])"
+    assert effect_clause(row).endswith(end)
+    wide = effect_clause(replace(row, low=-1.0, points_low=0.1, points_high=0.2))
+    assert wide.endswith(
+        "; +1.45 logits [-1.00, 2.30], which holds 0 because it has more errors than those of the test)"
+    )
+    falling = replace(row, role="suppresses", effect=-1.45, low=-2.3, high=-0.6, points_low=0.01, points_high=0.24)
+    falling = replace(falling, target="tree", concept="background:desert")
+    kept = [falling if (one.target, one.concept) == ("tree", "background:desert") else one for one in rows.values()]
+    told = "Suppressed by desert (-1.45 logits [-2.30, -0.60], though it is answered more often there)."
+    assert verdicts_of(trial, kept, [])["tree"].sentence.endswith(told)
+
+
 def test_of_two_values_the_sentence_does_not_take_the_median_for_the_other_one() -> None:
     concepts = Concepts({"object": ["fish", "tree", "boat"], "background": ["desert", "snow"]})
     trial = made_up({("fish", "background:desert"): 9.0}, concepts=concepts)
@@ -165,6 +182,22 @@ def test_own_concepts_are_found_by_synonyms() -> None:
     assert own_concept(concepts, "Tench, Tinca tinca") == 0 and own_concept(concepts, "goldfish") is None
     assert own_concept(concepts, None) is None
     assert spoken("tiger_cat, tigress") == "tiger cat"
+
+
+@pytest.mark.parametrize(
+    "label", ["great_white_shark", "Great White Shark", "great-white_shark", "a, great_white_shark"]
+)
+def test_own_concepts_and_declared_ones_are_found_as_they_are_spoken(label: str) -> None:
+    concepts = Concepts(
+        {"object": ["boat", "great white shark"], "background": ["sea", "snow"]},
+        core={label.replace("_", " "): ["background:sea"]},
+    )
+    assert declarations(concepts, label) == [None, "label", "user", None]
+    assert declarations(concepts, "boat") == ["label", None, None, None]
+    concepts.check_labels([label, "boat"])  # without a warning: the class is there, as it is spoken
+    exact = Concepts(concepts.groups, core={"red boat": ["background:sea"], "red_boat": ["background:snow"]})
+    assert declarations(exact, "red_boat")[2:] == [None, "user"]
+    assert own_concept(Concepts({"object": ["red_boat", "tree"]}), "red boat") == 0
 
 
 def test_a_shift_of_all_logits_changes_nothing() -> None:

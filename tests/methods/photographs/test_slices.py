@@ -36,6 +36,24 @@ def test_the_worst_slice_comes_first() -> None:
     assert {part.concept for part in found if part.label == "boat"} == {"", "background:sea"}  # one desert is too few
 
 
+def test_a_label_with_underscores_has_its_own_value_and_no_slice_of_it() -> None:
+    concepts = Concepts({"object": ["boat", "red fish"], "background": ["sea", "desert"]})
+    labels = ["red_fish"] * 20 + ["boat, ship"] * 20
+    seen = given_pictures(torch.zeros(40, 3, 4, 4), labels).seen(concepts, lambda pixels: torch.zeros(len(pixels), 4))
+    assert seen[:, 0].tolist() == [1] * 20 + [0] * 20
+    found = slices_of(labels, np.ones(40, dtype=bool), SEEN, concepts)
+    assert not any(part.concept.startswith("object:") for part in found)
+
+
+def test_labels_may_be_an_array() -> None:
+    pixels = torch.zeros(2, 3, 4, 4)
+    for labels in (np.array(["fish", "boat"]), np.array(["fish", "boat"], dtype=object), ("fish", "boat")):
+        assert given_pictures(pixels, labels).labels == ("fish", "boat")
+    for labels in (np.array([["fish", "boat"]]), np.array(["fish"])[0], np.array([0, 1]), b"ab"):
+        with pytest.raises(TypeError, match="labels: wanted a label for every picture"):
+            given_pictures(pixels, labels)
+
+
 def test_groups_cross_the_label_with_its_shortcut() -> None:
     groups = training_groups(LABELS, SEEN, CONCEPTS, {"fish": "background:desert"})
     assert set(groups[:20]) == {"fish, background:desert", "fish, not background:desert"}
