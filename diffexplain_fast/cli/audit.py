@@ -201,6 +201,8 @@ def _print(audit: "Audit") -> None:
     if effective is not None:
         print(f"Re-weighted to your distribution: worth {effective:.0f} equal pictures.")
     print(findings_table(audit))
+    if audit.findings and any(row.target not in audit.verdicts for row in audit.rows):  # as of a difference
+        print(audit.outcome)
     for verdict in audit.verdicts.values():
         print(verdict.sentence)
     for feature in audit.found:
@@ -208,9 +210,9 @@ def _print(audit: "Audit") -> None:
 
 
 def findings_table(audit: "Audit") -> str:
-    """Return the findings of an audit as lines of text, or that there are none."""
+    """Return the findings of an audit as lines of text, or what is known without any."""
     if not audit.findings:
-        return "No concept has an effect above the minimal one."
+        return audit.outcome
     lines = [_COLUMNS, *(_cells(row) for row in audit.findings)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
     return "\n".join(

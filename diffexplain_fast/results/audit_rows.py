@@ -1,5 +1,6 @@
 """The rows of an audit: what one concept does to one target, what two do together, and what is said of a target."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from diffexplain_fast.number_texts import interval_texts, share_text
@@ -14,6 +15,12 @@ _FEATURES = {
     "not confirmed": "; that is not shown to be above the minimal effect",
 }
 """How the sentence about a found feature ends, by its kind."""
+_OPEN = {
+    "undecided": "undecided: more pictures are needed",
+    "small": "small: not zero, and not shown to be above the minimal one",
+    "not drawable": "not drawable: the pictures seldom show what was asked for",
+}
+"""What is not known of an effect that is no finding, by its role."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,30 @@ def role_of(name: str, found: int, declared: str | None) -> str:
     if found:
         return "suppresses" if found < 0 else "spurious" if declared is None else "core"
     return name
+
+
+def outcome_sentence(rows: Sequence[AuditRow], compared: bool = False) -> str:
+    """Return how many effects are findings, and how many of the others are not decided, as a sentence.
+
+    Only where every effect is decided does it say that there is none: an effect that is no finding may be a large one.
+
+    Args:
+        rows: of an audit; those of placebos do not count.
+        compared: whether it is a difference of two audits.
+    """
+    real = [row for row in rows if not row.concept.startswith(f"{PLACEBO}:")]
+    found = sum(row.finding for row in real)
+    left = []
+    for role, said in _OPEN.items():
+        count = sum(row.role == role for row in real)
+        if count:
+            left.append(f"{count} of {len(real)} effect{'s' * (len(real) > 1)} {'is' if count == 1 else 'are'} {said}")
+    if not found and not left:
+        if compared:
+            return "No effect of the first audit differs from the second's by more than the minimal effect."
+        return "No concept has an effect above the minimal one."
+    begin = f"{found} finding{'s' * (found > 1)}" if found else "No finding"
+    return f"{'; '.join([begin, *left])}."
 
 
 @dataclass(frozen=True)
