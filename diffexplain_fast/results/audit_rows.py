@@ -34,7 +34,7 @@ class AuditRow(Record):
         target: label of the class, or description of another target.
         concept: "group:value", or "word:value" for a free word.
         effect: estimate, averaged over pictures with and without the target's own object.
-        low: lower end of its interval.
+        low: lower end of its interval; NaN where nothing tells the error, such as one picture of a value.
         high: upper end.
         p: of the test that the effect does not exceed the minimal effect, in the direction of the estimate.
         adjusted_p: the same, adjusted over all rows and both directions; both are NaN where fewer than 12 pictures ask
@@ -53,10 +53,10 @@ class AuditRow(Record):
         accuracy_without: the same for the median value of the group.
         tipping_point: bias of the generator, in units of the effect, that would overturn the finding; None without one.
         pictures: number of pictures that ask for the concept.
-        points_low: lower end of the interval of ``answered_with - answered_without``.
+        points_low: lower end of the interval of ``answered_with - answered_without``; None where it is not known.
         points_high: upper end.
         own_effect: the effect among pictures that ask for the target's own object, None where there are too few.
-        own_low: lower end of its interval.
+        own_low: lower end of its interval; None where nothing tells the error, such as one picture of a value.
         own_high: upper end.
         other_effect: the effect among pictures that ask for other objects.
         other_low: lower end of its interval.
