@@ -256,6 +256,26 @@ def test_a_difference_never_replaces_what_it_compares(tmp_path: Path, monkeypatc
     assert {path: path.read_bytes() for path in kept} == kept
 
 
+def test_a_misspelt_comparison_is_no_name_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two/audit"):
+        drawn_audit().save(name)
+    for word, told in (
+        *((word, "one two") for word in ("dif", "difff", "Diff", "compare", "owner/name")),
+        ("dif", "FIRST SECOND"),
+    ):
+        folders = told.split() if told == "one two" else []
+        code, text = run("audit", word, *folders)
+        assert code == 2 and f"(did you mean diffexplain-fast audit diff {told}?), got '{word}'" in text
+    assert "audit diff wrong names?" in run("audit", "dif", "wrong", "names")[1]
+    monkeypatch.setattr("diffexplain_fast.cli.audit.Models", lambda *given: 1 / 0)
+    for name, targets in (("compare", ["fish"]), ("owner/diff", ["fish", "boat"]), ("one", ["fish"])):
+        with pytest.raises(ZeroDivisionError):
+            run("audit", name, *targets)
+    code, text = run("audit", "--out", "three", "diff", "one", "two")
+    assert code == 0 and Path("three/audit").is_dir(), text
+
+
 def test_own_pictures_in_the_audit_that_would_be_replaced_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
