@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 SHARES = $(BIN)/python -m pytest -q tests/benchmarks/test_ratios.py --benchmark-only
 
-.PHONY: demo test test-slow test-all check docs world bars build bench baseline aot architecture wheel
+.PHONY: demo test test-slow test-all check docs notebooks world bars build bench baseline aot architecture wheel
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml setup.py constraints.txt
@@ -26,6 +26,10 @@ check: .venv/installed
 # Build the site of docs/ into site/; a warning, such as a link that leads nowhere, is an error.
 docs: .venv/installed
 	$(BIN)/python -m mkdocs build
+
+# Run the notebooks of examples/ and store their outputs, after a change of what they show.
+notebooks: .venv/installed
+	$(BIN)/python -m tests.docs.notebooks
 
 # Rooms, arrows, circles, doors, Any and lines; fails if a rule of the house is broken.
 architecture: .venv/installed

@@ -224,12 +224,13 @@ def processor_quota(cgroup: Path = _CGROUP) -> float | None:
     return quota if quota > 0 else None
 
 
-def extra(library: str, argument: str) -> ModuleType:
+def extra(library: str, argument: str, install: str | None = None) -> ModuleType:
     """Import a library that only some uses need, or say how to install it.
 
     Args:
         library: its name, also that of the extra that brings it.
         argument: what needs the library, for the message.
+        install: what pip installs where no extra brings it; None for the extra.
 
     Raises:
         ImportError: it is not installed, or does not work.
@@ -237,7 +238,7 @@ def extra(library: str, argument: str) -> ModuleType:
     try:
         return import_module(library)
     except ImportError as error:
-        wanted = f"the package {library} (pip install 'diffexplain-fast[{library}]')"
+        wanted = f"the package {library} (pip install '{install or f'diffexplain-fast[{library}]'}')"
         raise ImportError(describe(argument, wanted, error)) from error
 
 

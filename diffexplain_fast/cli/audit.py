@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from diffexplain_fast.cli import classifiers, options, ranks
-from diffexplain_fast.cli.audit_difference import checked, difference, print_decisions, stop_if_failed
+from diffexplain_fast.cli.audit_difference import (
+    check_meant,
+    checked,
+    difference,
+    print_decisions,
+    stop_if_failed,
+)
 from diffexplain_fast.cli.json_line import audit_record, print_json
 from diffexplain_fast.cli.models import Models
 from diffexplain_fast.cli.output import check_apart, check_folder
@@ -50,10 +56,13 @@ _COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", 
 
 _Out = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder for report.html and the saved audit.", show_default=f"{_OUT}, or {_DIFFERENCE} for audit diff"
-    ),
+    typer.Option(help="Folder for report.html and the saved audit.", show_default=str(_OUT)),
 ]
+_DifferenceOut = Annotated[Path, typer.Option("--out", help="Folder for report.html and the saved difference.")]
+_First = Annotated[
+    Path, typer.Argument(metavar="FIRST", help='Folder of a saved audit, or one that "audit --out" wrote.')
+]
+_Second = Annotated[Path, typer.Argument(metavar="SECOND", help="Folder of the audit that is subtracted.")]
 _Pool = Annotated[Path | None, typer.Option(help="Folder of the pictures; by default one in the user's cache folder.")]
 _Weights = Annotated[
     Path | None, typer.Option(help='JSON file of your own distribution: {"background": {"desert": 0.5, "snow": 0.3}}.')
@@ -111,16 +120,18 @@ def audit(
     result. Started by torchrun or accelerate launch, the processes draw the pictures together.
 
     --fail-on takes false_answers, spurious, findings, worst_group, unexplained; then any finding on a clean classifier
-    comes at the rate of --level. "audit diff A B" compares two saved audits, such as those of two checkpoints.
+    comes at the rate of --level. "audit diff A B" compares two saved audits, such as those of two checkpoints; see
+    "audit diff --help".
 
     Example: diffexplain-fast audit tinyworld/background
     """
+    if classifier == "diff":  # after options; as the first word it is the command below
+        return _compare([*map(Path, target or ())], out or _DIFFERENCE, fail_on, as_json)
+    check_meant(classifier, target or ())
     _check_given(concepts, images)
     shares = _shares(weights)
-    conditions, changes = checked(fail_on, images is not None, classifier == "diff"), _interventions(intervention)
-    out = _checked_out(out or (_DIFFERENCE if classifier == "diff" else _OUT), images)
-    if classifier == "diff":
-        return _finish(difference(target or (), out), out, conditions, as_json)
+    conditions, changes = checked(fail_on, images is not None), _interventions(intervention)
+    out = _checked_out(out or _OUT, images)
     models = Models(pipeline, scheduler, dtype, device)
     explained = models.explainer(models.classifier(classifier), seed, backend, memory)
     with explained as explainer, ProgressBars(classifier) as bars:
@@ -137,6 +148,30 @@ def audit(
             callback=bars,
         )
     _finish(found, out, conditions, as_json)
+
+
+def diff(
+    first: _First,
+    second: _Second,
+    out: _DifferenceOut = _DIFFERENCE,
+    fail_on: FailOn = None,
+    as_json: options.OneJson = False,
+) -> None:
+    """Compare two saved audits, such as those of two checkpoints.
+
+    Effects are those of the first audit minus those of the second. A concept is "more" or "less" where the first is
+    shown to answer to it more or less than the second, and "undecided" where the pictures do not suffice.
+
+    --fail-on takes false_answers, spurious, findings, of what the first answers to more.
+
+    Example: diffexplain-fast audit diff after before
+    """
+    _compare((first, second), out, fail_on, as_json)
+
+
+def _compare(folders: Sequence[Path], out: Path, fail_on: Sequence[str] | None, as_json: bool) -> None:
+    conditions, out = checked(fail_on, False, difference=True), _checked_out(out, None)
+    _finish(difference(folders, out), out, conditions, as_json)
 
 
 def _check_given(concepts: Path | None, images: Path | None) -> None:
@@ -201,6 +236,8 @@ def _print(audit: "Audit") -> None:
     if effective is not None:
         print(f"Re-weighted to your distribution: worth {effective:.0f} equal pictures.")
     print(findings_table(audit))
+    if audit.findings and any(row.target not in audit.verdicts for row in audit.rows):  # as of a difference
+        print(audit.outcome)
     for verdict in audit.verdicts.values():
         print(verdict.sentence)
     for feature in audit.found:
@@ -208,9 +245,9 @@ def _print(audit: "Audit") -> None:
 
 
 def findings_table(audit: "Audit") -> str:
-    """Return the findings of an audit as lines of text, or that there are none."""
+    """Return the findings of an audit as lines of text, or what is known without any."""
     if not audit.findings:
-        return "No concept has an effect above the minimal one."
+        return audit.outcome
     lines = [_COLUMNS, *(_cells(row) for row in audit.findings)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
     return "\n".join(

@@ -1,6 +1,8 @@
 """``diffexplain-fast audit diff``: how two saved audits differ."""
 
+import shlex
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +17,30 @@ if TYPE_CHECKING:
 
 FAILED = 3
 """Exit code where a condition of ``--fail-on`` is true."""
+_WORD, _CLOSE = "diff", 0.75
+"""The word that compares two audits, and how close to it a name is taken for a misspelling of it."""
 
 
-def difference(folders: Sequence[str], out: Path) -> "Audit":
+def check_meant(classifier: str, targets: Sequence[str]) -> None:
+    """Refuse a classifier that is a misspelt "diff", or anything else before two saved audits.
+
+    Args:
+        classifier: its name, as the user wrote it; one with a slash, or a folder that is there, is no misspelling.
+        targets: what follows it.
+
+    Raises:
+        ValueError: see above; the message has the command that was probably meant.
+    """
+    close = SequenceMatcher(None, classifier.casefold(), _WORD).ratio() >= _CLOSE
+    misspelt = close and "/" not in classifier and not Path(classifier).exists()
+    both = len(targets) == 2 and all((_audit_in(Path(target)) / "audit.json").is_file() for target in targets)
+    if misspelt or both:
+        folders = targets if len(targets) == 2 else ("FIRST", "SECOND")
+        meant = shlex.join(["diffexplain-fast", "audit", _WORD, *folders])
+        raise wrong_value("classifier", f"a classifier, or {_WORD!r} (did you mean {meant}?)", repr(classifier))
+
+
+def difference(folders: Sequence[Path], out: Path) -> "Audit":
     """Return how two saved audits differ, the first minus the second.
 
     Args:
@@ -32,7 +55,7 @@ def difference(folders: Sequence[str], out: Path) -> "Audit":
 
     if len(folders) != 2:
         raise wrong_value("audit diff", "two folders with saved audits", f"{len(folders)}")
-    given = [_audit_in(Path(folder)) for folder in folders]
+    given = [_audit_in(folder) for folder in folders]
     check_apart([out / "audit"], "the two audits", given)
     if any(folder.resolve() == out.resolve() for folder in given):
         raise wrong_value("--out", "another folder than those of the two audits", f"{out}")

@@ -32,7 +32,8 @@ def model(
 ) -> None:
     """Predict the milliseconds of one iteration on another GPU.
 
-    From traced launches and a table of the card's rates; nothing is run or downloaded. In bfloat16, every part
+    From traced launches and a table of the card's rates; nothing is run or downloaded. It needs the package triton, on
+    Linux (pip install triton), which a torch for the CPU does not bring, and no GPU. In bfloat16, every part
     replayed from a recorded graph, without text encoder and classifier. The rates are fixed: a copy, a large product
     and convolutions of one H200 were measured, the rest is estimated from them.
     """

@@ -22,11 +22,20 @@ def doctor(as_json: options.OneJson = False) -> None:
     rows = [(name, version or "not installed") for name, version in versions().items()]
     rows += [("processor", record["cpu"]), ("threads", str(record["threads"]))]
     rows += [("GPU", ", ".join(record["cuda"]) or "none that torch can use"), ("device", str(default_device()))]
-    rows += [*kernel_status().items(), ("tinyworld", _tinyworld())]
-    rows += [("backend", _BACKEND), *((row["op"], f"{row['implementation']}: {row['reason']}") for row in ops)]
+    rows += [*kernel_status().items(), ("tinyworld", _tinyworld()), ("backend", _BACKEND)]
+    rows += [(row["op"], f"{row['implementation']}: {_shortened(row['reason'])}") for row in ops]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+def _shortened(reason: str) -> str:
+    """Return the reason for an op's implementation, without what the lines of the kernels say already."""
+    from diffexplain_fast.ops.doctor import kernel_status
+
+    for kind, text in kernel_status().items():
+        reason = reason.replace(text, f"see {kind}")
+    return reason
 
 
 def _tinyworld() -> str:

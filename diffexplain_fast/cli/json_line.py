@@ -68,6 +68,7 @@ def audit_record(audit: "Audit", decisions: Sequence["Decision"], folder: Path, 
     """
     return {
         "classifier": audit.classifier,
+        "outcome": audit.outcome,
         "findings": [asdict(row) for row in audit.findings],
         "verdicts": {target: asdict(verdict) for target, verdict in audit.verdicts.items()},
         "found": [asdict(feature) | {"sentence": feature.sentence} for feature in audit.found],

@@ -8,10 +8,11 @@ from contextlib import nullcontext
 from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from diffexplain_fast.cli import bench
 from diffexplain_fast.cli.attribute import attribute
-from diffexplain_fast.cli.audit import audit
+from diffexplain_fast.cli.audit import audit, diff
 from diffexplain_fast.cli.bench_model import model
 from diffexplain_fast.cli.classifiers import classes, layers
 from diffexplain_fast.cli.demo import demo
@@ -21,7 +22,7 @@ from diffexplain_fast.cli.json_line import only_json
 from diffexplain_fast.cli.profile import profile
 from diffexplain_fast.errors import NonFiniteError
 
-_NAME = "diffexplain-fast"
+_NAME, _COMPARE = "diffexplain-fast", "audit diff"
 HELP = """Explain an image classifier: find the pictures and words that make it answer with a class, with numbers.
 
 A diffusion model draws pictures, and the gradient of the classifier's answer changes its prompt. The report shows
@@ -37,8 +38,21 @@ Or estimate it for a GPU that is not here.
 """
 
 
-def _group(text: str) -> typer.Typer:
+class _Commands(TyperGroup):
+    """The commands, of which one has a name of two words, and hints for words that are options here."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Read the command line up to the name of the command."""
+        if args[:1] in (["help"], ["version"]):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {_NAME} --{args[0]}?")
+        if " ".join(args[:2]) == _COMPARE:
+            args = [_COMPARE, *args[2:]]
+        return super().parse_args(ctx, args)
+
+
+def _group(text: str, commands: type[TyperGroup] = TyperGroup) -> typer.Typer:
     return typer.Typer(
+        cls=commands,
         help=text,
         no_args_is_help=True,
         add_completion=False,
@@ -48,7 +62,7 @@ def _group(text: str) -> typer.Typer:
     )
 
 
-app, bench_app = _group(HELP), _group(BENCH_HELP)
+app, bench_app = _group(HELP, _Commands), _group(BENCH_HELP)
 
 
 def _print_version(wanted: bool) -> None:
@@ -103,6 +117,7 @@ def _stop(code: int, message: str) -> NoReturn:
 _command: Callable[..., None]
 for _command in (demo, explain, audit, attribute, classes, layers, profile, doctor):
     app.command()(_exits(_command))
+app.command(_COMPARE, hidden=True)(_exits(diff))
 for _command in (bench.run, bench.report, bench.agree, bench.estimate, model):
     bench_app.command()(_exits(_command))
 app.add_typer(bench_app, name="bench")

@@ -7,13 +7,17 @@ import platform
 import tempfile
 from pathlib import Path
 
-from diffexplain_fast.environment import cache_folder, may_compile
+from diffexplain_fast.environment import CACHE_VARIABLE, cache_folder, may_compile
 from diffexplain_fast.file_systems import claimed
 from diffexplain_fast.ops import _compile
 
 log = logging.getLogger(__name__)
 _PACKAGE = Path(__file__).parents[1]
 _LIBRARY, _FAILURE = "_C_cpu.abi3.so", "failure.txt"
+UNSET = "unset DIFFEXPLAIN_FAST_BUILD"
+AGAIN = ", and the next use compiles it"
+BUILD = "with a C++ compiler, in a copy of the repository: pip install --no-build-isolation ."
+"""What helps, for messages."""
 _PATIENCE = 600.0
 """Seconds to wait for another process that compiles the same kernels."""
 
@@ -24,27 +28,29 @@ def compiled_library() -> tuple[Path | None, str]:
     A failure is kept beside it, so that it costs its time only once.
 
     Returns:
-        The library, or None; and why there is none, otherwise an empty text.
+        The library, or None; and why there is none and what helps, otherwise an empty text.
     """
     if not may_compile():
-        return None, "DIFFEXPLAIN_FAST_BUILD=0 forbids to compile it"
+        return None, f"DIFFEXPLAIN_FAST_BUILD=0 forbids to compile it; {UNSET}{AGAIN}"
     csrc = source_folder()
     if csrc is None:
-        return None, "the package came without its sources in csrc"
+        return None, f"the package came without its sources in csrc; build it {BUILD}"
     try:
         folder = cache_folder() / "kernels" / _fingerprint(csrc)
         library, failure = folder / _LIBRARY, folder / _FAILURE
         if library.exists():
             return _own(library)
         if missing := _compile.missing_tool("cpu"):
-            return None, missing
+            remedy = "" if "install" in missing else "; install a C++ compiler"
+            return None, f"{missing}{remedy}{AGAIN}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with claimed(folder / ".claim", _PATIENCE):
             if not library.exists() and not failure.exists():
                 _compile_into(folder, csrc)
         return _own(library) if library.exists() else (None, _described(failure))
     except OSError as error:
-        return None, f"it cannot be compiled into the cache: {error}"
+        remedy = f"make that place writable, or name another folder in {CACHE_VARIABLE}{AGAIN}"
+        return None, f"it cannot be compiled into the cache: {error}; {remedy}"
 
 
 def source_folder() -> Path | None:
@@ -81,7 +87,7 @@ def _own(library: Path) -> tuple[Path | None, str]:
         for path in (library, library.parent):
             found = path.stat()
             if found.st_uid not in (0, os.getuid()) or found.st_mode & 0o022:
-                return None, f"{path} can be written by another user, so that it is not loaded"
+                return None, f"{path} can be written by another user, so that it is not loaded; remove it{AGAIN}"
     return library, ""
 
 

@@ -4,25 +4,29 @@ from pathlib import Path
 
 import torch
 
-from diffexplain_fast.ops._first_use import compiled_library
-
-_BUILD = "pip install --no-build-isolation -e . with a C++ compiler (and nvcc for CUDA)"
+from diffexplain_fast.environment import may_compile
+from diffexplain_fast.ops._first_use import AGAIN, BUILD, UNSET, compiled_library
 
 
 def _load(stem: str) -> str:
-    """Load ``diffexplain_fast/<stem>*.so``, or what the first use compiles; return why neither is there."""
+    """Load ``diffexplain_fast/<stem>*.so``, or what the first use compiles; return why neither is there and what helps.
+
+    What helps depends on the reason: a library that the next use compiles by itself needs no installation.
+    """
     paths: list[Path] = sorted(Path(__file__).parents[1].glob(f"{stem}*.so"))
     reason = ""
     if not paths and stem == "_C_cpu":
         library, reason = compiled_library()
         paths = [] if library is None else [library]
+    first = "" if may_compile() else f"{UNSET}, and "
     if not paths:
-        because = f" ({reason})" if reason else ""
-        return f"{stem} was not built{because}; build it: {_BUILD}"
+        return f"{stem} was not built: {reason or f'{first}build it with nvcc, {BUILD}'}"
     try:
         torch.ops.load_library(str(paths[0]))
     except OSError as error:
-        return f"{paths[0].name} does not load ({error}); build it again: {_BUILD}"
+        kept = paths[0].parent != Path(__file__).parents[1]
+        remedy = f"remove {paths[0]}{AGAIN}" if kept else f"{first}build it again, {BUILD}"
+        return f"{paths[0].name} does not load ({error}); {remedy}"
     return ""
 
 

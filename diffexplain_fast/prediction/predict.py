@@ -13,6 +13,7 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.memory.costs import count_levels, make_plan
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.memory.tape import Kept, Memory
+from diffexplain_fast.environment import extra
 from diffexplain_fast.ops.guided_step import guided_step
 from diffexplain_fast.prediction.launches import Launch, trace
 from diffexplain_fast.prediction.parts import Parts, prepare
@@ -67,6 +68,7 @@ def predict(
         ImportError: Triton is not installed, whose launchers say how often they launch.
     """
     parts = prepare(model, steps=steps, guided=guided, batch=batch, cudnn=GPUS[gpu].cudnn)
+    extra("triton", "bench model", "triton")  # no extra brings it: it is there for Linux only
     plan = make_plan(count_levels(parts.denoiser, parts.decoder, parts.modules, parts.request), memory)
     *levels, head = plan.levels
     # A prompt's gradient does not reach the first step's latents; see ``split_guidance``.

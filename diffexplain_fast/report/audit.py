@@ -58,6 +58,7 @@ class AuditSection(NamedTuple):
     """What the template shows of one audit.
 
     Attributes:
+        outcome: how many findings there are and what is undecided, where a target has no verdict; else "".
         compared: whether it is the difference of two audits.
         drawn: whether a diffusion model drew pictures for it.
         intervened: whether it has rows of interventions.
@@ -70,6 +71,7 @@ class AuditSection(NamedTuple):
 
     classifier: str
     facts: list[str]
+    outcome: str
     compared: bool
     drawn: bool
     intervened: bool
@@ -115,6 +117,7 @@ def _section(number: int, audit: Audit, limit: int) -> AuditSection:
     return AuditSection(
         classifier=audit.classifier,
         facts=_facts(audit),
+        outcome=outcome_of(audit),
         compared="difference" in audit.settings,
         drawn=audit.settings.get("pictures") != 0,
         intervened=any(row.concept.startswith(f"{INTERVENTION}:") for row in audit.rows),
@@ -135,6 +138,13 @@ def _section(number: int, audit: Audit, limit: int) -> AuditSection:
         ],
         left_out=len(ordered) - _MOST_TARGETS - len(lines) if lines else 0,
     )
+
+
+def outcome_of(audit: Audit) -> str:
+    """Return what an audit says of targets without a verdict, such as those of a difference; "" without any."""
+    if audit.rows and all(row.target in audit.verdicts for row in audit.rows):
+        return ""
+    return audit.outcome
 
 
 def _worst_first(by_target: Mapping[str, Sequence[AuditRow]]) -> list[str]:

@@ -13,7 +13,7 @@ from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import JsonObject, as_json
 from diffexplain_fast.results.audit_difference import Side, asking_only, row_differences
 from diffexplain_fast.results.audit_files import read_audit, write_audit
-from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, UnitRow, Verdict
+from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, UnitRow, Verdict, outcome_sentence
 from diffexplain_fast.results.decision import Decision, decide
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.photographs import Photographs
@@ -78,6 +78,11 @@ class Audit(Drawn):
     def findings(self) -> list[AuditRow]:
         """Rows whose effect exceeds the minimal effect, the strongest first."""
         return sorted((row for row in self.rows if row.finding), key=lambda row: -abs(row.effect))
+
+    @property
+    def outcome(self) -> str:
+        """How many findings there are, and how many other effects are not decided, as a sentence."""
+        return outcome_sentence(self.rows, "difference" in self.settings)
 
     def to_dataframe(self) -> "DataFrame":
         """Return the rows as a table of pandas.

@@ -1,5 +1,6 @@
 """The rows of an audit: what one concept does to one target, what two do together, and what is said of a target."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from diffexplain_fast.number_texts import interval_texts, share_text
@@ -16,6 +17,12 @@ _FEATURES = {
     "not confirmed": "; that is not shown to be above the minimal effect",
 }
 """How the sentence about a found feature ends, by its kind."""
+_OPEN = {
+    "undecided": "undecided: more pictures are needed",
+    "small": "small: not zero, and not shown to be above the minimal one",
+    "not drawable": "not drawable: the pictures seldom show what was asked for",
+}
+"""What is not known of an effect that is no finding, by its role."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class AuditRow(Record):
         target: label of the class, or description of another target.
         concept: "group:value", or "word:value" for a free word.
         effect: estimate, averaged over pictures with and without the target's own object.
-        low: lower end of its interval.
+        low: lower end of its interval; NaN where nothing tells the error, such as one picture of a value.
         high: upper end.
         p: of the test that the effect does not exceed the minimal effect, in the direction of the estimate.
         adjusted_p: the same, adjusted over all rows and both directions; both are NaN where fewer than 12 pictures ask
@@ -48,10 +55,10 @@ class AuditRow(Record):
         accuracy_without: the same for the median value of the group.
         tipping_point: bias of the generator, in units of the effect, that would overturn the finding; None without one.
         pictures: number of pictures that ask for the concept.
-        points_low: lower end of the interval of ``answered_with - answered_without``.
+        points_low: lower end of the interval of ``answered_with - answered_without``; None where it is not known.
         points_high: upper end.
         own_effect: the effect among pictures that ask for the target's own object, None where there are too few.
-        own_low: lower end of its interval.
+        own_low: lower end of its interval; None where nothing tells the error, such as one picture of a value.
         own_high: upper end.
         other_effect: the effect among pictures that ask for other objects.
         other_low: lower end of its interval.
@@ -107,6 +114,30 @@ def role_of(name: str, found: int, declared: str | None) -> str:
     if found:
         return "suppresses" if found < 0 else "spurious" if declared is None else "core"
     return name
+
+
+def outcome_sentence(rows: Sequence[AuditRow], compared: bool = False) -> str:
+    """Return how many effects are findings, and how many of the others are not decided, as a sentence.
+
+    Only where every effect is decided does it say that there is none: an effect that is no finding may be a large one.
+
+    Args:
+        rows: of an audit; those of placebos do not count.
+        compared: whether it is a difference of two audits.
+    """
+    real = [row for row in rows if not row.concept.startswith(f"{PLACEBO}:")]
+    found = sum(row.finding for row in real)
+    left = []
+    for role, said in _OPEN.items():
+        count = sum(row.role == role for row in real)
+        if count:
+            left.append(f"{count} of {len(real)} effect{'s' * (len(real) > 1)} {'is' if count == 1 else 'are'} {said}")
+    if not found and not left:
+        if compared:
+            return "No effect of the first audit differs from the second's by more than the minimal effect."
+        return "No concept has an effect above the minimal one."
+    begin = f"{found} finding{'s' * (found > 1)}" if found else "No finding"
+    return f"{'; '.join([begin, *left])}."
 
 
 @dataclass(frozen=True)

@@ -128,9 +128,10 @@ def _undecided(name: str, limit: float, rows: Sequence[AuditRow]) -> int:
     """Return how many rows the pictures did not decide, whose intervals hold what would make the condition true."""
     open_rows = [row for row in rows if row.role == "undecided" and row.declared_by is None]
     if name == "spurious":
-        return sum(row.high > limit for row in open_rows)
+        return sum(not row.high <= limit for row in open_rows)  # NaN is an end that nobody knows
     if name == "false_answers":
-        return sum(row.points_high is not None and row.points_high > limit for row in open_rows)
+        ends = [row.points_high for row in open_rows if row.answered_with is not None]
+        return sum(end is None or end > limit for end in ends)
     return len(open_rows) if name == "findings" else 0
 
 

@@ -33,6 +33,9 @@ def averaged(small: Effects, large: Effects, cells: np.ndarray) -> list[Average]
 
         (1 - w / 2)^2 s_b^2 + (w / 2)^2 s_a^2 + ((1 - w) / 2)^2 t^2
 
+    A cell whose error in the small part is not known has s = infinity there, so that its w is 0; where t is not known
+    either, its error is NaN.
+
     A difference beyond twice its error is shrunk less, by t^2 = d^2 - 4 s^2. A cell with a large effect has t^2 = d^2
     at least, because a classifier that is sure already answers less to a concept where the own object is there.
 
@@ -50,23 +53,26 @@ def averaged(small: Effects, large: Effects, cells: np.ndarray) -> list[Average]
 
 def _averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
     (a, a2), (b, b2) = ((part.estimate[:, 0], part.error[:, 0] ** 2) for part in (small, large))
-    cells = cells & np.isfinite(a2) & np.isfinite(b2)
+    told = np.isfinite(a2)
+    a2 = np.where(told, a2, np.inf)
+    cells = cells & np.isfinite(a) & np.isfinite(b2)
     difference, noise = a - b, a2 + b2
     usual = cells & (np.abs(b) < _LARGE)
-    spread = _spread(difference[usual], noise[usual], noise)
-    for group in np.unique(small.groups[cells]):
-        own = cells & (small.groups == group)
+    spread = _spread(difference[usual & told], noise[usual & told], noise)
+    for group in np.unique(small.groups[cells & told]):
+        own = cells & told & (small.groups == group)
         if own.sum() >= _FEWEST:
             spread[own] = np.maximum(spread[own], float((difference**2 - noise)[own].mean()))
     limited = np.where(usual, difference**2 - 4 * noise, difference**2)
     spread = np.maximum(spread, limited)
-    weight = spread / (spread + noise)
-    parts = ((1 - weight / 2) ** 2 * b2, (weight / 2) ** 2 * a2)
+    weight = np.where(told, spread / np.where(told, spread + noise, 1), 0.0)
+    parts = ((1 - weight / 2) ** 2 * b2, (weight / 2) ** 2 * np.where(told, a2, 0))
     variance = sum(parts) + ((1 - weight) / 2) ** 2 * spread
+    variance[np.isinf(variance)] = np.nan
     below = sum(part**2 / one.freedom[:, 0] for part, one in zip(parts, (large, small), strict=True))
     freedom = np.where(below > 0, variance**2 / np.where(below > 0, below, 1), np.inf)
     estimate = b + weight * difference / 2
-    fewest = np.minimum(small.freedom[:, 0], large.freedom[:, 0])
+    fewest = np.where(told, np.minimum(small.freedom[:, 0], large.freedom[:, 0]), large.freedom[:, 0])
     return Average(*(np.where(cells, array, np.nan) for array in (estimate, np.sqrt(variance), freedom, fewest)))
 
 

@@ -20,6 +20,9 @@ audits that grow exceed their level: tests/stats/test_decisions.py fails at 0.
 _DEVIATION = 1.4826
 """Standard deviation of a normal variable over its median absolute deviation."""
 
+_NO_WEIGHT = 1e-9
+"""Weight of a picture in a contrast that is rounding of none."""
+
 
 @dataclass(frozen=True)
 class Effects:
@@ -29,7 +32,7 @@ class Effects:
         levels: number of values of every group; the cells are all values of the first group, then of the next.
         estimate: float [cells, outcomes]: mean outcome of the cell minus the median over its group's values; NaN for a
             value that no caption names.
-        error: float [cells, outcomes]: standard error.
+        error: float [cells, outcomes]: standard error; NaN where it is not known, as of a value of one picture.
         freedom: float [cells, outcomes]: degrees of freedom of the error.
         means: float [cells, outcomes]: mean outcome where the value is named and the other groups are uniform.
         medians: float [cells, outcomes]: median of ``means`` over the values of the cell's group.
@@ -100,6 +103,9 @@ def against_median(fit: Fit, seed: int = 0) -> Effects:
     estimates the median's bias. The degrees of freedom are those of the value against the mean of its group, for all
     outcomes alike.
 
+    Where a value, or one in the middle of its group, is told by a picture that no other predicts, such as the only one
+    that names it, the pictures do not say how large the error is: it is NaN beside an estimate.
+
     A group of one value has nothing to be compared with in its own values, and is compared with being left out only
     by a caller that makes "nothing" a value: its effect is NaN.
 
@@ -124,10 +130,23 @@ def against_median(fit: Fit, seed: int = 0) -> Effects:
         variance = (difference @ covariance * difference).sum(2).T
         medians[groups == group] = np.median(fit.means[cells], 0)
         middle[cells] = weights
-        error[cells] = np.sqrt(np.maximum(variance, 0) * more + shift**2)
+        found = np.sqrt(np.maximum(variance, 0) * more + shift**2)
+        error[cells] = np.where(_without_error(rows[fit.alone], weights), np.nan, found)
         freedom[cells] = freedom_of(fit, rows - rows.mean(1, keepdims=True))[:, None]
-    estimate = np.where(np.isfinite(error), fit.means - medians, np.nan)
-    return Effects(fit.levels, estimate, error, freedom, fit.means, medians, middle, fit.pictures)
+    return Effects(fit.levels, fit.means - medians, error, freedom, fit.means, medians, middle, fit.pictures)
+
+
+def _without_error(alone: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return which values have an effect whose error nothing tells, bool [values, outcomes].
+
+    Args:
+        alone: float [pictures, values]: weights of the pictures that no other predicts.
+        weights: float [values, outcomes]: of the values in the median.
+    """
+    weighed = np.abs(alone[:, :, None] - (alone @ weights)[:, None, :])
+    unknown = (weighed > _NO_WEIGHT).any(0)
+    others = unknown.sum(0) - unknown
+    return np.asarray(unknown | (others == len(weights) - 1))  # a median is not known beside unknown values only
 
 
 def _covariance(rows: np.ndarray, variances: np.ndarray) -> np.ndarray:

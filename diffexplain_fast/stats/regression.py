@@ -57,6 +57,14 @@ class Fit:
         spread[alone] = spread[:, alone] = 0  # rounding, which the division by 1 - leverage would make large
         return spread
 
+    @property
+    def alone(self) -> np.ndarray:
+        """Pictures that no other predicts, bool [pictures], such as the only one of a value.
+
+        The residual is 0 whatever the outcome, so that HC3 takes a contrast that weighs such a picture for too sure.
+        """
+        return np.asarray(np.abs(self.leverage - 1) < 1 - _MOST_LEVERAGE)
+
     def of(self, outcomes: Sequence[int]) -> "Fit":
         """Return the regression of some of the outcomes."""
         return replace(self, means=self.means[:, outcomes], residuals=self.residuals[:, outcomes])

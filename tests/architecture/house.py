@@ -29,6 +29,7 @@ RANKS = {
     **dict.fromkeys(("measuring", "prediction"), 8),
     "report": 9,
     "cli": 10,
+    "__main__": 11,
 }
 FLOORS = ("engine", "measuring", "methods")
 """Rooms whose folders are rooms of their own, such as ``engine/lean``, with the rank of the floor."""
@@ -49,7 +50,7 @@ ANY = ""
 """In ``DOORS``: every room that the ranks allow."""
 DOORS = {
     "api": {"explainer": ANY, "maps": ANY, "one_call": ANY},
-    "cli": {},
+    "cli": {"entry": "__main__"},
     "editing": {
         "ddim": "methods api",
         "editors": "methods",

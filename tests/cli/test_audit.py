@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from diffexplain_fast.cli.audit import findings_table
+from diffexplain_fast.cli.audit import _print, findings_table
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.methods.discovery.rows import rows_of
 from diffexplain_fast.results.audit import Audit
@@ -97,6 +98,20 @@ def test_the_table_holds_the_findings_only() -> None:
     assert findings_table(Audit("tiny", [], [], {}, {})) == "No concept has an effect above the minimal one."
 
 
+def test_an_effect_that_is_not_decided_is_not_called_none(capsys: pytest.CaptureFixture[str]) -> None:
+    roles = ("undecided", "undecided", "small", "not drawable", "none")
+    first, *_ = rows_of(made_up({("fish", "background:desert"): 5.0}))
+    rows = [replace(first, role=role, finding=False) for role in roles]
+    _print(Audit("tiny", rows, [], {}, {}))
+    wanted = "No finding; 2 of 5 effects are undecided: more pictures are needed; 1 of 5 effects is small: "
+    assert capsys.readouterr().out.startswith(wanted)
+    shown = [replace(first, role="more", finding=True), *rows[:2]]
+    _print(Audit("tiny", shown, [], {}, {"difference": [{}, {}]}))
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "1 finding; 2 of 3 effects are undecided: more pictures are needed."
+    )
+
+
 def test_conditions_decide_the_exit_code(models: tuple[str, str], tmp_path: Path) -> None:
     concepts = tmp_path / "concepts.txt"
     concepts.write_text("background: desert, snow\ncolour: red, blue\n")
@@ -120,7 +135,10 @@ def test_conditions_decide_the_exit_code(models: tuple[str, str], tmp_path: Path
     assert code == 2 and "nearest: spurious" in text
 
     code, text = run("audit", "diff", tmp_path / "out", tmp_path / "out" / "audit", "--out", tmp_path / "diff")
-    assert code == 0 and "No concept has an effect above the minimal one." in text
+    rows = Audit.load(tmp_path / "diff" / "audit").rows
+    assert (
+        code == 0 and f"No finding; {len(rows)} of {len(rows)} effects are undecided: more pictures are needed." in text
+    )
     assert all(row.effect == 0 for row in Audit.load(tmp_path / "diff" / "audit").rows)
     assert run("audit", "diff", tmp_path / "out", "--out", tmp_path / "two")[0] == 2
     for measure in ("worst_group<0.5", "unexplained>0"):
@@ -236,6 +254,26 @@ def test_a_difference_never_replaces_what_it_compares(tmp_path: Path, monkeypatc
     assert code == 0 and f"Open {Path('audit_difference') / 'report.html'}" in text, text
     assert "difference" in Audit.load("audit_difference/audit").settings
     assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_misspelt_comparison_is_no_name_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two/audit"):
+        drawn_audit().save(name)
+    for word, told in (
+        *((word, "one two") for word in ("dif", "difff", "Diff", "compare", "owner/name")),
+        ("dif", "FIRST SECOND"),
+    ):
+        folders = told.split() if told == "one two" else []
+        code, text = run("audit", word, *folders)
+        assert code == 2 and f"(did you mean diffexplain-fast audit diff {told}?), got '{word}'" in text
+    assert "audit diff wrong names?" in run("audit", "dif", "wrong", "names")[1]
+    monkeypatch.setattr("diffexplain_fast.cli.audit.Models", lambda *given: 1 / 0)
+    for name, targets in (("compare", ["fish"]), ("owner/diff", ["fish", "boat"]), ("one", ["fish"])):
+        with pytest.raises(ZeroDivisionError):
+            run("audit", name, *targets)
+    code, text = run("audit", "--out", "three", "diff", "one", "two")
+    assert code == 0 and Path("three/audit").is_dir(), text
 
 
 def test_own_pictures_in_the_audit_that_would_be_replaced_are_refused(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffexplain_fast.cli import entry
+from diffexplain_fast.environment import versions
 from tests.docs.reading import ROOT
 
 _MANY = 5000
@@ -97,3 +98,9 @@ def test_an_interruption_while_torch_is_loaded_is_one_line() -> None:
 def test_the_package_installs_this_entry() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"] == {"diffexplain-fast": f"{entry.__name__}:{entry.main.__name__}"}
+
+
+def test_the_package_runs_as_the_command() -> None:
+    command = [sys.executable, "-m", "diffexplain_fast", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout.strip()) == (0, versions()["diffexplain_fast"]), done.stderr

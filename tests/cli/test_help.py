@@ -126,3 +126,17 @@ def test_the_short_option_shows_the_same() -> None:
         CliRunner().invoke(app, ["bench", "run", "-h"]).stdout
         == CliRunner().invoke(app, ["bench", "run", "--help"]).stdout
     )
+
+
+def test_a_comparison_has_a_help_of_its_own() -> None:
+    text = shown("audit", "diff")
+    assert text.startswith("Usage: ") and "audit diff [OPTIONS]" in text and "FIRST" in text and "SECOND" in text
+    listed = text.partition("Options:\n")[2]
+    assert re.findall(r"^  (?:-h, )?(--[\w-]+)", listed, re.MULTILINE) == ["--out", "--fail-on", "--json", "--help"]
+    assert "audit diff" not in shown().partition("Commands:")[2]
+
+
+@pytest.mark.parametrize("word", ["help", "version"])
+def test_words_that_are_options_are_told_so(word: str) -> None:
+    result = CliRunner().invoke(app, [word])
+    assert result.exit_code == 2 and f"Did you mean diffexplain-fast --{word}?" in result.output

@@ -1,15 +1,24 @@
-"""Notebooks run without a kernel: ``python -m tests.docs.notebooks FILE`` stores the outputs in the file."""
+"""Notebooks run without a kernel: ``python -m tests.docs.notebooks`` stores the outputs of all in their files."""
 
 import ast
 import base64
 import contextlib
 import io
 import json
+import math
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from tests.docs.reading import ROOT
+
+_UNITS, _RELATIVE = 10, 0.05
+"""By how much a number of an output may differ from the stored one: units of its last digit, or a share of it."""
+_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+_BAR, _TIME = re.compile(r"\d+%\|"), re.compile(r"\d+(?:\.\d+)? ?(?:s|ms|seconds)\b")
 
 
 def code_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
@@ -57,5 +66,43 @@ def store(path: Path) -> None:
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def differences(stored: str, found: str) -> list[str]:
+    """Return what differs between two texts of an output, line by line; nothing where they say the same.
+
+    Numbers may differ a little, as on another machine; see ``_UNITS``.
+    Progress bars and times, which differ between any two runs, are left out.
+
+    Args:
+        stored: in the file of the notebook.
+        found: of a run.
+    """
+    one, two = _lines(stored), _lines(found)
+    if len(one) != len(two):
+        return [f"{len(one)} lines stored, {len(two)} found"]
+    return [f"stored {a!r}, found {b!r}" for a, b in zip(one, two, strict=True) if not _alike(a, b)]
+
+
+def _lines(text: str) -> list[str]:
+    return [_TIME.sub("", line) for line in text.splitlines() if not _BAR.search(line)]
+
+
+def _alike(stored: str, found: str) -> bool:
+    words = [[" ".join(part.split()) for part in _NUMBER.split(line)] for line in (stored, found)]
+    numbers = zip(_NUMBER.finditer(stored), _NUMBER.finditer(found), strict=False)
+    return words[0] == words[1] and all(_close(a, b) for a, b in numbers)
+
+
+def _close(stored: re.Match[str], found: re.Match[str]) -> bool:
+    """Return whether two numbers are alike: counts and sizes must be equal, what is measured may differ a little."""
+    mantissa, _, exponent = stored[0].partition("e")
+    measured = "." in mantissa or bool(exponent) or stored.string.startswith(" %", stored.end())
+    last_digit = 10.0 ** (int(exponent or 0) - len(mantissa.partition(".")[2]))
+    one, other = float(stored[0]), float(found[0])
+    return one == other or (measured and math.isclose(one, other, rel_tol=_RELATIVE, abs_tol=_UNITS * last_digit))
+
+
 if __name__ == "__main__":
-    store(Path(sys.argv[1]))
+    given = [Path(name).resolve() for name in sys.argv[1:]] or sorted((ROOT / "examples").glob("*.ipynb"))
+    for path in given:
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # a notebook leaves pictures there
+            store(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffexplain_fast.ops import _compile, _first_use
+from diffexplain_fast.ops import _compile, _first_use, _load
 
 
 @pytest.fixture
@@ -83,10 +83,11 @@ def test_a_failure_costs_its_time_once_and_says_where_the_compilers_words_are(
 @pytest.mark.parametrize(
     ("obstacle", "reason"),
     [
-        ("forbidden", "DIFFEXPLAIN_FAST_BUILD=0 forbids to compile it"),
-        ("no sources", "the package came without its sources in csrc"),
-        ("no compiler", "g++ was not found"),
-        ("no cache", "it cannot be compiled into the cache"),
+        ("forbidden", "DIFFEXPLAIN_FAST_BUILD=0 forbids to compile it; unset DIFFEXPLAIN_FAST_BUILD, and the next use"),
+        ("no sources", "the package came without its sources in csrc; build it with a C++ compiler, in a copy of the"),
+        ("no compiler", "g++ was not found; install a C++ compiler, and the next use compiles it"),
+        ("no ninja", "ninja was not found; pip install ninja, and the next use compiles it"),
+        ("no cache", "it cannot be compiled into the cache: "),
     ],
 )
 def test_what_stands_in_the_way_is_said_and_nothing_is_compiled(
@@ -99,11 +100,33 @@ def test_what_stands_in_the_way_is_said_and_nothing_is_compiled(
         monkeypatch.setattr(_first_use, "source_folder", lambda: None)
     elif obstacle == "no compiler":
         monkeypatch.setattr(_compile.shutil, "which", lambda tool, path=None: None)
+    elif obstacle == "no ninja":
+        monkeypatch.setattr(_compile, "missing_tool", lambda kind: "ninja was not found; pip install ninja")
     else:
         monkeypatch.setattr(_compile, "missing_tool", lambda kind: "")
         cache.write_text("a file lies where the folder should be")
     library, said = _first_use.compiled_library()
     assert library is None and said.startswith(reason) and not calls
+    assert ("pip install --no-build-isolation ." in said) == (obstacle == "no sources")
+    assert ("DIFFEXPLAIN_FAST_CACHE, and the next use compiles it" in said) == (obstacle == "no cache")
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_what_helps_follows_from_the_reason(
+    allowed: bool, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_load, "may_compile", lambda: allowed)
+    monkeypatch.setattr(_load, "compiled_library", lambda: (None, "g++ was not found; install it"))
+    monkeypatch.setattr(_load, "__file__", str(tmp_path / "package" / "ops" / "_load.py"))
+    assert _load._load("_C_cpu") == "_C_cpu was not built: g++ was not found; install it"
+    first = "" if allowed else "unset DIFFEXPLAIN_FAST_BUILD, and "
+    wanted = f"{first}build it with nvcc, with a C++ compiler, in a copy of the repository: pip install --no-build"
+    assert wanted in _load._load("_C_cuda") and "-e" not in _load._load("_C_cuda")
+    broken = tmp_path / "cache" / "broken.so"
+    broken.parent.mkdir()
+    broken.write_text("no library")
+    monkeypatch.setattr(_load, "compiled_library", lambda: (broken, ""))
+    assert _load._load("_C_cpu").endswith(f"remove {broken}, and the next use compiles it")
 
 
 @needs_compiler
@@ -114,7 +137,7 @@ def test_a_library_that_others_can_write_is_not_loaded(cache: Path, small_source
     library.chmod(0o666)
     assert _first_use.compiled_library() == (
         None,
-        f"{library} can be written by another user, so that it is not loaded",
+        f"{library} can be written by another user, so that it is not loaded; remove it, and the next use compiles it",
     )
 
 

@@ -1,6 +1,7 @@
 """The time model: it reproduces what was measured, and answers to memory, steps and cards as it must."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from diffexplain_fast.cli.main import app
 from diffexplain_fast.engine.lean.levels import LEVELS
 from diffexplain_fast.engine.memory.plan import Plan
+from diffexplain_fast.prediction import predict
 from diffexplain_fast.prediction.launches import Launch, by_family
 from diffexplain_fast.prediction.parts import prepare
 from diffexplain_fast.prediction.predict import Prediction, _step
@@ -160,6 +162,15 @@ def test_numbers_of_images_are_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["batches"] == [*rows, {"batch": 4, "refused": "memory: wanted at least 7 bytes"}]
     done = CliRunner().invoke(app, ["bench", "model", "--no-check", "--memory", "4GiB", "--batch", "4"])
     assert done.exit_code == 2 and "memory: wanted at least 7 bytes" in done.output
+
+
+def test_without_triton_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict, "prepare", lambda *sizes, **options: None)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    done = CliRunner().invoke(app, ["bench", "model"])
+    assert done.exit_code == 1 and "bench model: wanted the package triton (pip install 'triton'), got" in done.output
+    told = " ".join(CliRunner().invoke(app, ["bench", "model", "--help"], env={"COLUMNS": "80"}).output.split())
+    assert "needs the package triton, on Linux (pip install triton)" in told
 
 
 def test_an_unknown_card_is_answered_with_the_known_ones() -> None:

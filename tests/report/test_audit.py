@@ -139,6 +139,21 @@ def test_the_words_of_a_difference_are_explained_where_there_is_one(tmp_path: Pa
     assert "term-more" not in {value for name, value in page_of(tmp_path).values if name == "id"}
 
 
+def test_targets_without_a_verdict_have_a_sentence(tmp_path: Path) -> None:
+    rows = [replace(row, role="undecided", finding=False) for row in audit_example().rows]
+    said = f"No finding; {len(rows)} of {len(rows)} effects are undecided: more pictures are needed."
+    for changes in ({"settings": {"difference": []}}, {}):
+        audit = audit_example(rows=rows, verdicts={}, **changes)
+        assert said in page_of(tmp_path, rows=rows, verdicts={}, **changes).text and said in audit.summary()
+    assert "No finding" not in page_of(tmp_path, rows=rows).text  # verdicts say more
+    none = [replace(row, role="none") for row in rows]
+    for changes, wanted in (
+        ({}, "No concept has an effect above"),
+        ({"difference": []}, "No effect of the first audit"),
+    ):
+        assert wanted in page_of(tmp_path, rows=none, verdicts={}, settings=changes).text
+
+
 def difference(effect: float = 1.0) -> dict[str, object]:
     """Return what makes the example the difference of two audits."""
     rows = [

@@ -1,5 +1,6 @@
 """Conditions on audits: what they read, and what they refuse."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -78,6 +79,14 @@ def test_shortcuts_whose_answers_have_no_interval_are_told() -> None:
     assert one.failed and "; the answers of 2 shortcuts have no interval" in one.sentence
     (one,) = decide("false_answers>0.05", [replace(blind, answered_with=None, answered_without=None)], None)
     assert "interval" not in one.sentence  # a target that is no class has no answers
+
+
+def test_an_interval_that_nobody_knows_may_hold_anything() -> None:
+    unknown = replace(
+        DESERT, role="undecided", finding=False, low=math.nan, high=math.nan, points_low=None, points_high=None
+    )
+    for text in ("spurious>0.5", "false_answers>0.5", "findings>0"):
+        assert "1 of 1 effects are undecided" in decide(text, [unknown], None)[0].sentence
 
 
 def test_more_reliance_than_before_is_a_shortcut_of_a_difference() -> None:

@@ -1,8 +1,11 @@
 """Regression and effects against numbers by hand, and the coverage of their intervals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from diffexplain_fast.stats.averaging import averaged
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.distributions import t_above
 from diffexplain_fast.stats.effects import against_median, interval
@@ -30,6 +33,50 @@ def test_one_group_by_hand() -> None:
     variances = [2 * (1 / 0.5) ** 2 / 4, 14 * 1.5**2 / 9, 52 * (4 / 3) ** 2 / 16]
     wanted = np.sqrt([variances[0] + variances[1], 0, variances[2] + variances[1]])
     assert effects.error[[0, 2], 0] == pytest.approx(wanted[[0, 2]], abs=0.01)
+
+
+def test_a_picture_that_no_other_predicts_tells_no_error() -> None:
+    # The fourth value is named once: its residual is 0 whatever it is. It is not in the middle of the other three.
+    design = np.array([[0], [0], [1], [1], [1], [2], [2], [2], [3]])
+    outcomes = np.array([1.0, 3, 10, 11, 15, 10, 14, 16, 500])[:, None]
+    effects = against_median(least_squares(design, [4], outcomes))
+    assert effects.estimate[:, 0] == pytest.approx(np.array([2, 12, 40 / 3, 500]) - (12 + 40 / 3) / 2)
+    assert np.isfinite(effects.error[:3]).all() and np.isnan(effects.error[3, 0])
+    outcomes[8] = 12.5  # now it is in the middle, to which all are compared
+    effects = against_median(least_squares(design, [4], outcomes))
+    assert np.isfinite(effects.estimate).all() and np.isnan(effects.error).all()
+    low, high = interval(effects.estimate, effects.error, effects.freedom)
+    assert np.isnan(low).all() and np.isnan(high).all()
+
+
+def test_the_narrow_interval_of_the_value_in_the_middle_holds_the_truth() -> None:
+    # The median minus itself is 0, so that its interval is narrow; the second and third value are hard to tell apart.
+    truth, noise = np.array([6.0, -0.28, 0.0]), 0.4 * np.random.default_rng(0).standard_normal((12, 400))
+    design = np.tile([0, -1, 1, 2], 3)[:, None]
+    outcomes = np.append(truth, truth.mean())[design] + noise
+    effects = against_median(least_squares(design, [3], outcomes))
+    low, high = interval(effects.estimate, effects.error, effects.freedom)
+    wanted = (truth - np.median(truth))[:, None]
+    holds, middle = (low <= wanted) & (wanted <= high), effects.middle.argmax(0)
+    assert holds[middle, np.arange(400)].mean() >= 0.95 and holds.mean(1).min() >= 0.93
+    assert np.median(high[2] - low[2]) < np.median(high[0] - low[0])
+
+
+def test_an_average_takes_nothing_from_a_part_without_an_error() -> None:
+    design, levels, outcomes = trial(
+        [np.array([0.5, 0.0, 0.2, -0.1, 0.1])], 96, np.random.default_rng(0).normal(size=(96, 1))
+    )
+    large = against_median(least_squares(design, levels, outcomes))
+    small = replace(large, estimate=large.estimate + 0.8, error=large.error * 2)
+    cells = np.ones(5, dtype=bool)
+    usual = averaged(small, large, cells)[0]
+    error = small.error.copy()
+    error[1] = np.nan
+    one = averaged(replace(small, error=error), large, cells)[0]
+    assert one.estimate[1] == large.estimate[1, 0] and one.error[1] > large.error[1, 0]
+    assert one.estimate[0] != large.estimate[0, 0] and np.isfinite(usual.error).all()
+    none = averaged(replace(small, error=np.full_like(error, np.nan)), large, cells)[0]
+    assert np.array_equal(none.estimate, large.estimate[:, 0]) and np.isnan(none.error).all()
 
 
 def test_errors_of_many_outcomes_together_are_those_of_each_alone() -> None:

@@ -13,7 +13,9 @@ from diffexplain_fast.methods.discovery.sentences import effect_clause
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.stats.cells import Rule, estimate, judge
 from tests.auditing import GROUPS, made_up
+from tests.tiny import LABELS
 
 PLANTED = {("fish", "background:desert"): 5.0, ("house", "object:house"): 0.0}
 
@@ -69,6 +71,25 @@ def test_effects_with_and_without_the_own_object_stand_beside_the_average(
     assert row.own_effect == pytest.approx(3.75, abs=0.6) and row.other_effect == pytest.approx(3.75, abs=0.3)
     assert row.own_low is not None and row.other_low is not None
     assert row.own_low < row.own_effect and row.other_low < row.other_effect
+
+
+def test_few_pictures_of_the_own_object_have_effects_without_intervals() -> None:
+    # Six pictures of the own object: snow and sea are asked for once each, so that nothing tells how sure they are.
+    trial = made_up(
+        {("fish", "background:desert"): 5.0}, 24, concepts=Concepts({"background": ["desert", "snow", "sea"]})
+    )
+    own = trial.plan.first(6)
+    design = np.array([[0], [-1], [1], [2], [0], [-1]])
+    own = replace(own, asked=replace(own.asked, design=design))
+    data = replace(trial.data, values=trial.data.values[:6], hits=trial.data.hits[:6])
+    found = rows_of(replace(trial, own={1: (own, data)}))
+    few = [row for row in found if row.target == LABELS[1]]
+    assert all(row.own_effect is not None and row.own_low is None and row.own_high is None for row in few)
+    alone = replace(trial.plan.asked, design=np.array([[0], [-1], [1], [2], [-1], [-1]]))
+    values, delta = trial.data.values[:6], Rule((), 0.5, 0.05, "fdr", 0)
+    judged = judge(alone, estimate(alone, values, [None] * 4, 6), delta, 0.05)
+    assert np.isnan(judged.low).all() and np.isnan(judged.high).all() and (judged.names == "undecided").all()
+    assert np.isfinite(judged.estimate).all()
 
 
 def test_verdicts_name_the_concepts(trial: Trial) -> None:
