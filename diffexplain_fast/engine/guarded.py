@@ -25,10 +25,11 @@ class Guarded:
         """Return an output of the model, which has just run.
 
         Args:
-            output: the output; one without a graph has no backward, and ``torch.func`` none of tensors.
+            output: the output; one without a graph has no backward, ``torch.func`` none of tensors, and a tensor of
+                another kind, as those without values by which FLOP are counted, is not guarded.
             anew: whether the weights may have changed since the last output, as between two calls of a user.
         """
-        if output.grad_fn is None or transformed(output):
+        if output.grad_fn is None or type(output) is not Tensor or transformed(output):
             return output
         if self._used is None or (anew and not self._used.of(self._model)):
             self._used = UsedWeights(self._model)

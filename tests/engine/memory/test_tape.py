@@ -41,7 +41,7 @@ class Failing:
 
     def __call__(self, *arguments):
         self.number += 1
-        kept = torch.is_grad_enabled() and arguments[-1] != LEVELS["bands"]
+        kept = torch.is_grad_enabled() and getattr(arguments[-1], "name", None) != "bands"
         if self.number - 1 in self.calls or (self.lean_only and kept):
             self.raised = True
             raise torch.OutOfMemoryError("no memory left")
