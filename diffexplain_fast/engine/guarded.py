@@ -1,9 +1,13 @@
 """The user's own modules, which plain autograd differentiates: the backward of their outputs notices edits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.checkpointing import EDITED, recomputing
+from diffexplain_fast.engine.repeated import ANOTHER
 from diffexplain_fast.models.attributes import Options
 from diffexplain_fast.models.used import UsedWeights
 from diffexplain_fast.models.watch import is_compiled, own_parts
@@ -46,8 +50,8 @@ class Guarded:
 class Edits:
     """Notices in the backward of one call of the reference that a model is no longer as it was in the call.
 
-    Where parts of the call run again, all that the model computes by has to be the same: weights, adapters and options.
-    Hooks may come and go, as far as the model computes the same: see ``Repeated``. Elsewhere see ``Guarded``.
+    Where parts of the call run again, weights, adapters and the kinds of processors have to be the same. Hooks and
+    options may change as far as the model computes the same: see ``Repeated``. Elsewhere see ``Guarded``.
 
     Args:
         model: UNet or VAE.
@@ -74,6 +78,20 @@ class Edits:
         elif recomputing() and self._before.edited():
             raise RuntimeError(EDITED)
 
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Say of a model that computes something else in a later run that it was edited, if it was.
+
+        Raises:
+            RuntimeError: as in the context, or because of the edit.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if str(error) == ANOTHER and self._before is not None and self._before.other_options():
+                raise RuntimeError(EDITED) from error
+            raise
+
     def after(self, output: Tensor, again: bool) -> Tensor:
         """Return an output of the model, which has just run; what the run itself wrote into the model is no edit."""
         if not again:
@@ -97,7 +115,11 @@ class _Before:
 
     def edited(self) -> bool:
         """Return whether the model is another one; its values are read once in each run of autograd's engine."""
-        return self._options.edited() or self._versions != self._look() or self._used.edited_in_backward()
+        return self._options.switched() or self._versions != self._look() or self._used.edited_in_backward()
+
+    def other_options(self) -> bool:
+        """Return whether any option is another one, which explains other results and is no fault where they stay."""
+        return self._options.edited()
 
     def take_over(self) -> None:
         """Take over what a run wrote: versions, as adapters of parameters do, and what hooks write by ``data``."""

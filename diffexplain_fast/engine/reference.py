@@ -76,7 +76,7 @@ def guided_denoiser(
         edits.before(again=_PART.get() is not None)
         rows = torch.cat([sample, sample]) if guided else sample
         # The UNet is frozen here and not around the loop, so that it is frozen in a recompute during backward too.
-        with frozen(unet, but=trained):
+        with frozen(unet, but=trained), edits.named():
             output = repeating(
                 lambda: unet(
                     rows.to(conditions.embeds.dtype),
@@ -160,7 +160,8 @@ def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> T
 
     def images(rows: Tensor) -> Tensor:
         edits.before(again=_PART.get() is not None)
-        pictures = repeating(lambda: vae_images(vae, rows, trained))
+        with edits.named():
+            pictures = repeating(lambda: vae_images(vae, rows, trained))
         return edits.after(pictures, again=_PART.get() is not None)
 
     return (_recomputed(images) if gradient.checkpointed else images)(latents)

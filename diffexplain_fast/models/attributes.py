@@ -12,6 +12,11 @@ _INTERNAL = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules
 mode."""
 _READ = frozenset(("_parameters", "_modules", "processor", *HOOKS))
 """Attributes that are an edit whoever changes them, also a hook that removes itself while the model runs."""
+_SWITCHES = frozenset(
+    ("_parameters", "_disable_adapters", "_active_adapter", "scaling", "merged_adapters", "gradient_checkpointing")
+)
+"""Attributes that decide which graph a module records, also where its results stay the same: adapters, and the
+checkpointing of diffusers."""
 _CONTAINERS = (dict, list, tuple)
 _SCALARS = (bool, int, float, str)
 
@@ -71,6 +76,12 @@ class Attributes:
         now, before = self._named(), self._before
         return {name for name in now.keys() | before.keys() if not equal_lists(now.get(name), before.get(name))}
 
+    def switched(self) -> bool:
+        """Return whether an adapter, a weight or the kind of a processor is another one."""
+        differing = self.differing()
+        kinds = [[type(each) for each in named.get("processor", ())] for named in (self._named(), self._before)]
+        return not differing.isdisjoint(_SWITCHES) or kinds[0] != kinds[1]
+
     def _named(self) -> dict[str, list[object]]:
         left_out = _INTERNAL | self._written
         return {name: _items(name, value) for name, value in self._all.items() if name not in left_out}
@@ -87,7 +98,7 @@ def _items(name: str, value: object) -> list[object]:
 class Options:
     """The attributes of all modules of a model at one time, for who runs the model again and compares the results.
 
-    Hooks do not count: the results show whether they matter.
+    Hooks do not count: the results show whether they matter. Most options do not either, see ``switched``.
 
     Args:
         model: its state now is the one to compare with.
@@ -98,9 +109,13 @@ class Options:
         self._seen = self._look()
 
     def edited(self) -> bool:
-        """Return whether another attribute than a hook differs."""
+        """Return whether another attribute than a hook differs: the reason why a model computes something else."""
         same = equal_lists(self._look(), self._seen)
         return not same and any(part.differing() - {*HOOKS} for part in self._parts)
+
+    def switched(self) -> bool:
+        """Return whether the model records another graph, so that its results do not show all that differs."""
+        return not equal_lists(self._look(), self._seen) and any(part.switched() for part in self._parts)
 
     def take_over(self) -> None:
         """Compare no longer what a run of the model has written, as a count: the next run writes it again."""

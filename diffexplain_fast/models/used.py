@@ -38,8 +38,8 @@ class UsedWeights:
 
     def __init__(self, model: nn.Module) -> None:
         self._weights = [weight for weight in model.parameters() if in_memory(weight)]
-        self._places, self._numbers = self._place(), Numbers(self._weights)
         self._compared_in = NO_BACKWARD
+        self.take_over()
 
     def of(self, model: nn.Module) -> bool:
         """Return whether these are still the weights of a model, and have the same values."""
@@ -52,14 +52,15 @@ class UsedWeights:
     def take_over(self) -> None:
         """Compare with the values that the weights have now."""
         self._places, self._numbers = self._place(), Numbers(self._weights)
+        self._strides = [weight.stride() for weight in self._weights]
 
     def edited(self) -> bool:
-        """Return whether a weight has other values, another dtype or another device."""
+        """Return whether a weight has other values, another dtype, shape or device; its order in memory may differ."""
         places = self._place()
         if places == self._places:
             return self._numbers.differ()
         kinds, before = ([place[1:] for place in each] for each in (places, self._places))
-        return kinds != before or not self._numbers.same(Numbers(self._weights))
+        return kinds != before or not self._numbers.same(Numbers(map(_ordered, self._weights, self._strides)))
 
     def edited_in_backward(self) -> bool:
         """Return the same as ``edited``, but read the weights only once in each run of autograd's engine."""
@@ -70,5 +71,12 @@ class UsedWeights:
             self._compared_in = run
         return False
 
-    def _place(self) -> list[tuple[int, torch.dtype, torch.device]]:
-        return [(weight.data_ptr(), weight.dtype, weight.device) for weight in self._weights]
+    def _place(self) -> list[tuple[int, torch.dtype, torch.device, torch.Size]]:
+        return [(weight.data_ptr(), weight.dtype, weight.device, weight.shape) for weight in self._weights]
+
+
+def _ordered(weight: Tensor, strides: tuple[int, ...]) -> Tensor:
+    """Return a weight with its values in an order in memory, because numbers of another order are other ones."""
+    if weight.stride() == strides:
+        return weight
+    return torch.empty_strided(weight.shape, strides, dtype=weight.dtype, device=weight.device).copy_(weight.detach())

@@ -97,6 +97,40 @@ def test_what_a_recompute_would_read_is_compared_and_plain_autograd_reads_nothin
     assert relative(found["checkpointed"], found["full"]) <= 1e-12
 
 
+def noted(models):
+    models.unet.note, models.vae.log = "epoch 3", [1]
+
+
+def registered(models):
+    models.unet.register_to_config(foo=1)
+
+
+def fresh_processors(models):
+    models.unet.set_attn_processor(type(models.unet.mid_block.attentions[0].transformer_blocks[0].attn1.processor)())
+
+
+def unused_dropout(models):
+    models.unet.mid_block.resnets[0].dropout.p = 0.3
+
+
+def another_layout(models):
+    for model in (models.unet, models.vae):
+        model.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("change", [noted, registered, fresh_processors, unused_dropout, another_layout])
+def test_what_changes_no_result_is_no_edit(change, gradient):
+    models = models_of()
+    images, prompt = called(models, gradient)
+    wanted = pull(images, prompt)
+    change(models)
+    assert relative(pull(images, prompt), wanted) <= 1e-12
+    weight = models.unet.conv_in.weight
+    with averaged(weight), pytest.raises(RuntimeError, match=EDITED):
+        pull(images, prompt)
+
+
 def test_adapters_of_peft_that_were_disabled_in_the_call_alone():
     peft, models = pytest.importorskip("peft"), models_of()
     config = peft.LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False)
