@@ -169,7 +169,7 @@ class Taxonomy:
         """
         if not callable(model):
             raise wrong_type("model", "a function of pictures and a question", model)
-        if isinstance(images, str | bytes) or not isinstance(images, Sized):
+        if isinstance(images, str | bytes) or not isinstance(images, Sized) or getattr(images, "shape", None) == ():
             raise wrong_type("images", "a list of pictures", images)
         if not len(images):
             raise wrong_value("images", "at least one picture", "none")

@@ -106,11 +106,27 @@ def test_pictures_of_more_than_eight_bits_keep_their_greys(image: Image.Image, t
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_numbers_below_black_are_refused(kind: type) -> None:
     scan = Image.fromarray(np.linspace(-1000, 1000, 16).reshape(4, 4).astype(kind))
-    message = "images: wanted .* that can be read, got numbers from -1000 to 1000, where 0 is black, for picture 1"
+    message = "images: wanted .* that can be read, got numbers from -1000 to 1000, where 0 is black.*, for picture 1"
     with pytest.raises(ValueError, match=message):
         as_pixels([Image.new("RGB", (4, 4)), scan], (4, 4))
     black = Image.fromarray(np.zeros((4, 4), kind))
     assert as_pixels([black], (4, 4)).eq(0).all()
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+@pytest.mark.parametrize("resample", [Image.Resampling.LANCZOS, Image.Resampling.BICUBIC])
+def test_what_a_filter_makes_below_black_is_black(kind: type, resample: Image.Resampling) -> None:
+    noise = (np.random.default_rng(0).random((64, 64)) > 0.5).astype(kind) * 1000
+    image = Image.fromarray(noise.astype(kind)).resize((48, 48), resample)
+    values = np.asarray(image, np.float32)
+    assert values.min() < 0
+    greys = np.asarray(in_colour(image))[..., 0]
+    assert (greys[values <= 0] == 0).all() and greys.max() == 255
+    bone = Image.fromarray(np.linspace(-1024, 3071, 16).reshape(4, 4).astype(kind))
+    dark = Image.fromarray(np.full((4, 4), -1).astype(kind))
+    for scan in (bone, dark):
+        with pytest.raises(ValueError, match=r"where 0 is black, and filters reach -0\.3 of the largest"):
+            in_colour(scan)
 
 
 def test_what_shows_through_a_picture_is_white_also_from_a_folder(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -237,7 +238,7 @@ def test_names_of_another_kind_are_unknown_and_said(name: Any) -> None:
 
 
 def test_pictures_and_audits_of_another_kind_are_refused() -> None:
-    for images in (Image.new("RGB", (2, 2)), None, "ab", 3):
+    for images in (Image.new("RGB", (2, 2)), None, "ab", 3, np.array(3)):
         with pytest.raises(TypeError, match="images: wanted a list of pictures, got"):
             dx.Taxonomy.propose(images, lambda pictures, question: "")
     for audit in (None, "fish"):

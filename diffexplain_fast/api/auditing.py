@@ -135,7 +135,7 @@ class Chosen:
         draws = type(pictures) is not int or pictures != 0
         if not draws:
             for name, value in {"explain": explain, **{name: given.get(name) for name in _OF_DRAWN}}.items():
-                if len(value) if isinstance(value, Sized) else value:
+                if _holds_something(value):
                     wanted = "nothing where pictures is 0, because no picture is drawn"
                     raise wrong_value(name, wanted, type(value).__name__)
             pictures = AuditOptions.pictures
@@ -202,6 +202,14 @@ def run_audit(
     picturing.add(audit, prepared.question, chosen.callback)
     intervening.add(audit, prepared, begun, chosen.callback)
     return audit
+
+
+def _holds_something(value: object) -> bool:
+    """Return whether an option is given and not empty; an array without a dimension has no length, but a value."""
+    try:
+        return len(value) > 0 if isinstance(value, Sized) else bool(value)
+    except TypeError:
+        return True
 
 
 def _own_sight(eye: Eye, concepts: Concepts, phrases: Phrases, blank: Tensor) -> Sight:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.concepts import Concepts
+from diffexplain_fast.evidence.eye_content import content_of_eye
 from diffexplain_fast.evidence.kept_captions import KeptCaptions
 from diffexplain_fast.evidence.phrases import Phrases
-from diffexplain_fast.models.fingerprint import weights_sha256
 from diffexplain_fast.models.seeing import Captioner, Similarity
 from diffexplain_fast.tinyworld.grammar import read_caption
 from diffexplain_fast.tinyworld.store import has_captioner, load_captioner, load_clip
@@ -64,13 +64,15 @@ def checked_eye(eye: Callable[[Tensor], object], concepts: int) -> Eye:
 def fingerprint_of(eye: object) -> str | None:
     """Return what tells an eye of the user's own from others; None where nothing does.
 
-    A module, or a method of one, has its class, the name of the method and the sha256 of its weights. Functions and
-    other objects have no content to compare: each has a text of its own, which is the same until the process ends.
+    A module, or a method of one, has its class, the name of the method and the sha256 of its weights, its settings and
+    its code, if these can be told, see ``content_of_eye``. Functions and all other objects have no content to compare:
+    each has a text of its own, which is the same until the process ends.
     """
     owner, name = getattr(eye, "__self__", eye), getattr(eye, "__name__", "") if hasattr(eye, "__self__") else ""
     try:
-        if isinstance(owner, nn.Module):
-            return f"{type(owner).__qualname__}.{name} {weights_sha256(eye=owner)}"
+        content = content_of_eye(owner) if isinstance(owner, nn.Module) else None
+        if content is not None:
+            return f"{type(owner).__qualname__}.{name} {content}"
         return f"{_OF_SESSION.setdefault(owner, uuid.uuid4().hex)}.{name}"
     except (TypeError, ValueError):  # weights without content, or an object that cannot be remembered
         return None

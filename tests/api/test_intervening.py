@@ -122,9 +122,10 @@ def test_clusters_of_another_shape_are_refused(clusters: object) -> None:
         Intervening.of(None, clusters)
 
 
-def test_an_array_of_labels_is_refused_by_its_name_where_nothing_is_drawn() -> None:
+@pytest.mark.parametrize("labels", [np.array(["fish"] * 16), np.array("fish"), torch.tensor(0)], ids=repr)
+def test_an_array_of_labels_is_refused_by_its_name_where_nothing_is_drawn(labels: object) -> None:
     with pytest.raises(ValueError, match="labels: wanted nothing where pictures is 0"):
-        only(images=PIXELS, labels=np.array(["fish"] * 16))
+        only(images=PIXELS, labels=labels)
 
 
 def test_weights_count_in_interventions_on_pictures_of_the_pool(tmp_path: Path) -> None:

@@ -185,6 +185,7 @@ DOORS = {
         "xl": "engine methods",
         "public": "measuring prediction",
         "seeing": "evidence methods",
+        **dict.fromkeys(("telling", "written"), "evidence"),
         "used": "engine",
         "watch": "engine methods",
         "wrapped": "engine",
