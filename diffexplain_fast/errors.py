@@ -36,6 +36,18 @@ class RefusedInputError(ValueError, RuntimeError):
     """The user's own model or preprocess raised an error at its input; the message names both, the cause is chained."""
 
 
+class NoRoomError(ValueError):
+    """A limit of memory into which no plan fits; the message names the smallest limit that one needs.
+
+    Attributes:
+        least: that limit, in bytes.
+    """
+
+    def __init__(self, message: str, least: int = 0) -> None:
+        super().__init__(message)
+        self.least = least
+
+
 class NonFiniteError(ArithmeticError):
     """A loss, gradient or image is NaN or infinite; the message names the iteration or step.
 

@@ -8,6 +8,7 @@ import torch
 from diffexplain_fast.engine.checks import is_limited
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.errors import NoRoomError
 from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.reserve import reserved_bytes
@@ -68,7 +69,6 @@ class Fitting:
             checkpoint: folder of a run, whose number is taken if it has begun; None for none.
 
         Raises:
-            ValueError: not even one picture fits.
             CorruptFileError: a damaged checkpoint.
         """
         known = None if checkpoint is None else _number_in(checkpoint)
@@ -94,9 +94,8 @@ class Fitting:
                 break
             try:
                 time = drawing.planned_time(text, number)
-            except ValueError:
-                if not best:
-                    raise
+            except NoRoomError:  # with not even one, the run refuses the limit, and knows what else it draws
+                best = best or number
                 break
             if time is None:  # the reference runs, because no engine knows the models
                 return search.images_per_step

@@ -20,7 +20,7 @@ from diffexplain_fast.targets import (
     as_target,
 )
 from diffexplain_fast.targets.base import terms_of
-from diffexplain_fast.targets.classes import class_name
+from diffexplain_fast.targets.classes import class_name, shown_target
 from diffexplain_fast.targets.outputs import PROBABILITIES, REGRESSION, SOFTMAX, answers
 
 _ONE_RIGHT = (SOFTMAX, PROBABILITIES)
@@ -83,6 +83,14 @@ class Readout:
     def answers(self) -> bool:
         """Whether the classifier answers with classes: a regression does not."""
         return self.classifier.output != REGRESSION
+
+    def spoken(self, place: int) -> str:
+        """Return what a target is called where pictures are answered with it: its class, or its name without one.
+
+        Args:
+            place: of the target.
+        """
+        return shown_target(self.names[place], self.labels[place])
 
     @property
     def logits(self) -> np.ndarray:

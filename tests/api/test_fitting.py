@@ -79,8 +79,12 @@ def refused(memory: int, **options: Any) -> int:
 def test_a_limit_without_room_for_a_gradient_is_refused_before_the_first_picture(tmp_path: Path) -> None:
     words = {"start": "screen", "candidates": ["red", "fish"]}
     assert refused(MIB, **words) == refused(MIB, start="boat", budget=1, checkpoint=tmp_path / "run", modes=2)
-    step = refused(MIB, start="gradient", images_per_step=1)
-    assert refused(step, start="gradient", images_per_step=1) > step, "the search draws more pictures than a step"
+    search = refused(MIB, start="gradient", images_per_step=1)
+    assert search > refused(MIB, **words, images_per_step=1), "the search draws more pictures than a step"
+    with quick_explainer(memory=search, backend="fast") as explainer:  # the number that is named suffices
+        explainer.explain("boat", **(SHORT | {"start": "gradient", "images_per_step": 1}))
+    assert refused(MIB, start="gradient", images_per_step=8) >= search
+    assert refused(MIB, start="gradient", images_per_step="auto") == search
 
 
 def test_a_finished_run_is_read_again_under_any_limit(tmp_path: Path) -> None:

@@ -79,3 +79,11 @@ def test_a_target_that_is_not_finite_is_named_at_the_first_batch(wrong: float) -
 
     with pytest.raises(NonFiniteError, match=r"target: wanted finite scores of .*brightness, got NaN or inf in 2 of 6"):
         values(["fish", brightness])
+
+
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_pictures_are_answered_with_a_class_and_not_with_the_probability_of_it(output: str) -> None:
+    targets = ["boat", ClassProbability("fish"), 2 * FISH - BOAT]
+    found = readout_of(Classifier(Sums(), labels=LABELS, output=output), targets, PIXELS[:1])
+    assert found.names[1] == "ClassProbability(fish)"
+    assert [found.spoken(place) for place in range(3)] == ["boat", "fish", found.names[2]]

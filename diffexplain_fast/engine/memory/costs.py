@@ -16,7 +16,7 @@ from diffexplain_fast.engine.memory.columns import column_dtypes
 from diffexplain_fast.engine.memory.counting import Count, Results, count, hollow, unwatched
 from diffexplain_fast.engine.memory.plan import Cost, Plan, choose_levels, least_bytes
 from diffexplain_fast.engine.memory.resident import held_tensors, layout_bytes, weight_bytes
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import NoRoomError, describe, wrong_value
 from diffexplain_fast.models.frozen import without_hooks
 
 _LATENTS = 8
@@ -128,7 +128,7 @@ def make_plan(counted: Counted, limit: int | None, host: int = 0) -> Plan:
         host: bytes of host memory in which steps may be kept.
 
     Raises:
-        ValueError: no plan fits; the message says which limit is needed at least, and by which plan.
+        NoRoomError: no plan fits; the message says which limit is needed at least, and by which plan.
     """
     costs, heads, weights = counted.steps, counted.heads, sum(counted.weights.values())
     room = 2**62 if limit is None else limit - weights
@@ -141,7 +141,7 @@ def make_plan(counted: Counted, limit: int | None, host: int = 0) -> Plan:
             f"at least {least} bytes ({least / 2**20:.0f} MiB) for this batch, size and number of steps "
             f"(the nearest plan: {nearest.summary})"
         )
-        raise wrong_value("memory", wanted, f"{limit} ({(limit or 0) / 2**20:.0f} MiB)")
+        raise NoRoomError(describe("memory", wanted, f"{limit} ({(limit or 0) / 2**20:.0f} MiB)"), least)
 
     def time(name: str) -> float:
         return heads[name].time + sum(cost[level].time for cost, level in zip(costs, plans[name], strict=True))

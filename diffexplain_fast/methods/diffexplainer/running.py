@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 
+from diffexplain_fast.errors import NoRoomError
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.album import album_of
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
@@ -39,14 +40,12 @@ def optimised(
         callback: receives a ``Progress`` after every step; None for nobody.
 
     Raises:
-        ValueError: a limit of memory into which no step fits, before anything is drawn.
+        ValueError: a limit of memory into which a step or the search does not fit, before anything is drawn.
     """
     state = checkpoints.load(torch.device(problem.pipeline.device)) if checkpoints else None
     if state is None or not state.finished:  # one step at least is taken, whatever the budget
-        problem.check_room(options.n_tokens, options.images_per_step)
+        _check_room(problem, options, searches=state is None and options.start == "gradient" and options.budget is None)
     if state is None:
-        if options.start == "gradient" and options.budget is None:
-            check_search(with_few_steps(problem, options), options)
         kept = Kept(album_of(problem), checkpoints.scores() if checkpoints else {}, problem.cost)
         reports = counter(callback, "screen"), counter(callback, "search")
         starts = choose_starts(problem, options, label_of(problem), kept, *reports)
@@ -108,6 +107,22 @@ def name_result(
     state.named, state.spent, state.left_out = True, problem.cost.record(), [*problem.cost.left_out]
     if checkpoints:
         checkpoints.save(state)
+
+
+def _check_room(problem: Problem, options: Options, searches: bool) -> None:
+    """Refuse a limit into which a step, or the search before it, does not fit, by the one that needs more."""
+    refusals: list[NoRoomError] = []
+    try:
+        problem.check_room(options.n_tokens, options.images_per_step)
+    except NoRoomError as refusal:
+        refusals.append(refusal)
+    try:
+        if searches:
+            check_search(with_few_steps(problem, options), options)
+    except NoRoomError as refusal:
+        refusals.append(refusal)
+    if refusals:
+        raise max(refusals, key=lambda refusal: refusal.least)
 
 
 def label_of(problem: Problem) -> str | None:

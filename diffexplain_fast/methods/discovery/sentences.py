@@ -10,7 +10,7 @@ _MOST = 3
 """Concepts that a sentence names with their numbers."""
 
 
-def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX]) -> str:
+def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX], answer: str | None = None) -> str:
     """Return what one concept does, such as "answers fish in 64 % of desert pictures and in 2 % of others without a
     fish (+62 points [55, 69])"; for a target without answers the effect in its own unit.
 
@@ -21,6 +21,8 @@ def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX
         row: of the audit.
         of_two: whether the group has one other value only, so that the median is over both.
         unit: of the effect of a class, such as "log-odds".
+        answer: the class that pictures are answered with, such as "fish" of ``ClassProbability(fish)``; None where the
+            target's name is that of the class.
     """
     pictures = _pictures(row)
     if None in (row.answered_with, row.answered_without, row.points_low, row.points_high):
@@ -29,8 +31,9 @@ def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX
         return f"gives {row.target} {change} {interval} in {pictures}, against the median of their group{beside}"
     assert row.answered_with is not None and row.answered_without is not None
     assert row.points_low is not None and row.points_high is not None
+    answer = row.target if answer is None else answer
     others = f"those with either {row.concept.partition(':')[0]}" if of_two else "others"
-    others += "" if row.declared_by == "label" else f" without a {row.target}"
+    others += "" if row.declared_by == "label" else f" without a {answer}"
     shares = (row.answered_with, row.answered_without)
     one, two, points, interval = shares_and_points(*shares, row.points_low, row.points_high)
     change, ends = interval_texts(row.effect, row.low, row.high, signs="")
@@ -38,7 +41,7 @@ def effect_clause(row: AuditRow, of_two: bool = False, unit: str = UNITS[SOFTMAX
     needed = beside or row.points_low <= 0 <= row.points_high or _against(row)
     against = "against these points, the effect that was tested is " if _against(row) else ""
     effect = f"; {against}{change} {unit} {ends}{beside}" if needed else ""
-    return f"answers {row.target} in {one} of {pictures} and in {two} of {others} ({points} {interval}{effect})"
+    return f"answers {answer} in {one} of {pictures} and in {two} of {others} ({points} {interval}{effect})"
 
 
 def verdict_sentence(
@@ -50,6 +53,7 @@ def verdict_sentence(
     note: str = "",
     pairs_of_values: Collection[str] = (),
     unit: str = UNITS[SOFTMAX],
+    answer: str | None = None,
 ) -> str:
     """Return a verdict in words.
 
@@ -62,9 +66,11 @@ def verdict_sentence(
         note: what else is to be said, for verdicts without findings.
         pairs_of_values: groups of two values.
         unit: of the effects of a class.
+        answer: the class that pictures are answered with; None where the target's name is that of the class.
     """
     clauses = [_pair_clause(pair) for pair in pairs[:1]]
-    clauses += [effect_clause(row, row.concept.partition(":")[0] in pairs_of_values, unit) for row in named[:_MOST]]
+    of_two = [row.concept.partition(":")[0] in pairs_of_values for row in named[:_MOST]]
+    clauses += [effect_clause(row, two, unit, answer) for row, two in zip(named, of_two, strict=False)]
     begin = {
         "core": "Its own object decides",
         "spurious": "A shortcut",

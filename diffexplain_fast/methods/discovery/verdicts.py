@@ -70,27 +70,28 @@ def _verdict(
     concepts = list(dict.fromkeys([*concepts, *(row.concept for row in shown)]))
     of_two = [group for group, values in trial.concepts.groups.items() if len(values) == 2]
     unit = UNITS[trial.readout.classifier.output or SOFTMAX]
-    sentence = verdict_sentence(target, kind, shown, pairs, suppressed, note, of_two, unit)
+    answer = trial.readout.spoken(place)
+    sentence = verdict_sentence(target, kind, shown, pairs, suppressed, note, of_two, unit, answer)
     return Verdict(kind, concepts, sentence, [row.concept for row in suppressed])
 
 
 def _without_findings(trial: Trial, place: int, rows: Sequence[AuditRow]) -> tuple[str, str]:
     """Return the kind of a verdict without findings, and what is to be said."""
-    target, label = trial.readout.names[place], trial.readout.labels[place]
+    answer, label = trial.readout.spoken(place), trial.readout.labels[place]
     own = own_concept(trial.concepts, label)
     if own is not None and next(row for row in rows if row.concept == trial.concepts.names[own]).role == "not drawable":
-        return "not drawable", f"the eye does not see {target} in the pictures that ask for it"
+        return "not drawable", f"the eye does not see {answer} in the pictures that ask for it"
     answered, pictures, verified = _answered(trial, place, own, rows)
     if label is not None and trial.readout.answers and verified >= _VERIFIED:
         _, high = wilson_interval(answered, pictures)
         if high < _ELICITED:
-            note = f"{answered} of {pictures} pictures with its object or its best concepts are answered {target}"
+            note = f"{answered} of {pictures} pictures with its object or its best concepts are answered {answer}"
             return "not elicited", note
     decided = all(row.role in ("none", "not drawable") for row in rows)
     left = "no concept has an effect above the minimal one" if decided else "the pictures do not suffice"
     if label is None or not trial.readout.answers:
         return "undecided", left
-    return "undecided", f"{left}, and {answered} of {pictures} pictures are answered {target}"
+    return "undecided", f"{left}, and {answered} of {pictures} pictures are answered {answer}"
 
 
 def _answered(trial: Trial, place: int, own: int | None, rows: Sequence[AuditRow]) -> tuple[int, int, int]:

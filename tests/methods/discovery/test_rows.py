@@ -228,3 +228,15 @@ def test_a_shift_of_all_logits_changes_nothing() -> None:
     shifted.data.values[:] = logits - logits.mean(1, keepdims=True)
     for ours, theirs in zip(rows_of(trial), rows_of(shifted), strict=True):
         assert ours.effect == pytest.approx(theirs.effect, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["ClassProbability(fish)", "ClassProbability(fish (1))"])
+def test_pictures_are_answered_with_the_class_of_a_target_with_a_name_of_its_own(trial: Trial, name: str) -> None:
+    names = tuple(f"ClassProbability({label})" if label != "fish" else name for label in LABELS)
+    named = replace(trial, readout=replace(trial.readout, names=names))
+    said, answer = verdicts_of(named, rows_of(named), []), name[len("ClassProbability(") : -1]
+    sentence = said[name].sentence
+    assert sentence.startswith(f"{name}: Its own object and a shortcut: answers {answer} in ")
+    assert f" of others without a {answer} (+" in sentence and sentence.count(name) == 1
+    house = said["ClassProbability(house)"].sentence
+    assert " are answered house. Suppressed" in house and house.count("ClassProbability") == 1
