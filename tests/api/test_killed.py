@@ -29,6 +29,8 @@ def test_an_audit_that_is_killed_again_and_again_ends_with_the_same_result(tmp_p
     whole, killed = (Audit.load(tmp_path / name / "audit") for name in (WHOLE, KILLED))
     assert repr(killed.rows) == repr(whole.rows) and killed.verdicts == whole.verdicts
     assert repr(killed.found) == repr(whole.found) and len(whole.found) == 2
+    eyes = [audit.settings.pop("eye_fingerprint") for audit in (whole, killed)]
+    assert all(eyes) and eyes[0] != eyes[1]  # of a function: of each process another one
     assert killed.settings == whole.settings and killed.interactions == whole.interactions
     assert all(np.array_equal(killed.outcomes[name], array) for name, array in whole.outcomes.items())
     names = [sorted(path.name for path in (tmp_path / name / "pool").glob("*.png")) for name in (WHOLE, KILLED)]
