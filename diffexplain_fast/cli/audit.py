@@ -236,8 +236,8 @@ def _print(audit: "Audit") -> None:
     if effective is not None:
         print(f"Re-weighted to your distribution: worth {effective:.0f} equal pictures.")
     print(findings_table(audit))
-    if audit.findings and any(row.target not in audit.verdicts for row in audit.rows):  # as of a difference
-        print(audit.outcome)
+    if audit.findings and (outcome := audit.outcome_without_verdict):
+        print(outcome)
     for verdict in audit.verdicts.values():
         print(verdict.sentence)
     for feature in audit.found:

@@ -1,5 +1,7 @@
 """``diffexplain-fast doctor``: installed libraries, devices, and the implementation of each op."""
 
+from collections.abc import Mapping
+
 from diffexplain_fast.cli import options
 from diffexplain_fast.cli.json_line import print_json
 
@@ -19,21 +21,20 @@ def doctor(as_json: options.OneJson = False) -> None:
         found = {"versions": versions(), **record, "device": str(default_device()), "kernels": kernel_status()}
         print_json(found | {"tinyworld": _tinyworld(), "backend": _BACKEND, "ops": ops})
         return
+    status = kernel_status()
     rows = [(name, version or "not installed") for name, version in versions().items()]
     rows += [("processor", record["cpu"]), ("threads", str(record["threads"]))]
     rows += [("GPU", ", ".join(record["cuda"]) or "none that torch can use"), ("device", str(default_device()))]
-    rows += [*kernel_status().items(), ("tinyworld", _tinyworld()), ("backend", _BACKEND)]
-    rows += [(row["op"], f"{row['implementation']}: {_shortened(row['reason'])}") for row in ops]
+    rows += [*status.items(), ("tinyworld", _tinyworld()), ("backend", _BACKEND)]
+    rows += [(row["op"], f"{row['implementation']}: {_shortened(row['reason'], status)}") for row in ops]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
 
 
-def _shortened(reason: str) -> str:
+def _shortened(reason: str, status: Mapping[str, str]) -> str:
     """Return the reason for an op's implementation, without what the lines of the kernels say already."""
-    from diffexplain_fast.ops.doctor import kernel_status
-
-    for kind, text in kernel_status().items():
+    for kind, text in status.items():
         reason = reason.replace(text, f"see {kind}")
     return reason
 

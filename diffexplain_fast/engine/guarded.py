@@ -1,7 +1,6 @@
 """The user's own modules, which plain autograd differentiates: the backward of their outputs notices edits."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -61,44 +60,40 @@ class Edits:
         self._model, self._guarded = model, Guarded(model)
         self._before: _Before | None = None
 
-    def before(self, again: bool) -> None:
-        """Look at the model before it runs.
+    def run(self, compute: Callable[[], Tensor], again: bool) -> Tensor:
+        """Return an output of the model; what the run itself writes into the model is no edit.
 
         Args:
+            compute: runs the model.
             again: whether a part of a call runs that runs again for the backward, for the first or the second time.
 
         Raises:
-            RuntimeError: the model was edited since the last run, and this is the run for the backward.
+            RuntimeError: the model was edited since the last run, and this is the run for the backward; or what
+                ``compute`` raises.
         """
-        if not again or not torch.is_grad_enabled():
+        if again:
+            self._look()
+        try:
+            output = compute()
+        except RuntimeError as error:
+            if str(error) == ANOTHER and self._before is not None and self._before.other_options():
+                raise RuntimeError(EDITED) from error
+            raise
+        if not again:
+            return self._guarded(output, anew=False)
+        if self._before is not None:
+            self._before.take_over()
+        return output
+
+    def _look(self) -> None:
+        """Look at the model before it runs."""
+        if not torch.is_grad_enabled():
             return
         if self._before is None:
             with torch.no_grad():
                 self._before = _Before(self._model)
         elif recomputing() and self._before.edited():
             raise RuntimeError(EDITED)
-
-    @contextmanager
-    def named(self) -> Iterator[None]:
-        """Say of a model that computes something else in a later run that it was edited, if it was.
-
-        Raises:
-            RuntimeError: as in the context, or because of the edit.
-        """
-        try:
-            yield
-        except RuntimeError as error:
-            if str(error) == ANOTHER and self._before is not None and self._before.other_options():
-                raise RuntimeError(EDITED) from error
-            raise
-
-    def after(self, output: Tensor, again: bool) -> Tensor:
-        """Return an output of the model, which has just run; what the run itself wrote into the model is no edit."""
-        if not again:
-            return self._guarded(output, anew=False)
-        if self._before is not None:
-            self._before.take_over()
-        return output
 
 
 class _Before:

@@ -73,20 +73,21 @@ def guided_denoiser(
     repeating = _repeating(unet)
 
     def denoiser(sample: Tensor, timestep: Tensor) -> Tensor:
-        edits.before(again=_PART.get() is not None)
         rows = torch.cat([sample, sample]) if guided else sample
+
+        def run() -> Tensor:
+            output: Tensor = unet(
+                rows.to(conditions.embeds.dtype),
+                timestep,
+                encoder_hidden_states=conditions.embeds,
+                added_cond_kwargs=conditions.added,
+                return_dict=False,
+            )[0]
+            return output
+
         # The UNet is frozen here and not around the loop, so that it is frozen in a recompute during backward too.
-        with frozen(unet, but=trained), edits.named():
-            output = repeating(
-                lambda: unet(
-                    rows.to(conditions.embeds.dtype),
-                    timestep,
-                    encoder_hidden_states=conditions.embeds,
-                    added_cond_kwargs=conditions.added,
-                    return_dict=False,
-                )[0]
-            )
-        output = edits.after(output, again=_PART.get() is not None).to(sample.dtype)
+        with frozen(unet, but=trained):
+            output = edits.run(lambda: repeating(run), again=_PART.get() is not None).to(sample.dtype)
         if not guided:
             return output
         unconditional, conditional = output.chunk(2)
@@ -159,10 +160,7 @@ def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> T
     trained, edits, repeating = _trained(vae), Edits(vae), _repeating(vae)
 
     def images(rows: Tensor) -> Tensor:
-        edits.before(again=_PART.get() is not None)
-        with edits.named():
-            pictures = repeating(lambda: vae_images(vae, rows, trained))
-        return edits.after(pictures, again=_PART.get() is not None)
+        return edits.run(lambda: repeating(lambda: vae_images(vae, rows, trained)), again=_PART.get() is not None)
 
     return (_recomputed(images) if gradient.checkpointed else images)(latents)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.models.numbers import Numbers, in_memory
-from diffexplain_fast.models.watch import NO_BACKWARD, Watch
+from diffexplain_fast.models.watch import OncePerBackward, Watch
 
 
 class Used:
@@ -38,7 +38,7 @@ class UsedWeights:
 
     def __init__(self, model: nn.Module) -> None:
         self._weights = [weight for weight in model.parameters() if in_memory(weight)]
-        self._compared_in = NO_BACKWARD
+        self._once = OncePerBackward()
         self.take_over()
 
     def of(self, model: nn.Module) -> bool:
@@ -64,12 +64,7 @@ class UsedWeights:
 
     def edited_in_backward(self) -> bool:
         """Return the same as ``edited``, but read the weights only once in each run of autograd's engine."""
-        run = torch._C._current_graph_task_id()
-        if run == NO_BACKWARD or run != self._compared_in:
-            if self.edited():
-                return True
-            self._compared_in = run
-        return False
+        return self._once.edited(self.edited)
 
     def _place(self) -> list[tuple[int, torch.dtype, torch.device, torch.Size]]:
         return [(weight.data_ptr(), weight.dtype, weight.device, weight.shape) for weight in self._weights]

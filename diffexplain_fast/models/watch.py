@@ -8,10 +8,29 @@ from torch import Tensor, nn
 from diffexplain_fast.models.attributes import HOOKS, Attributes, Listener, equal_lists
 from diffexplain_fast.models.numbers import Numbers
 
-NO_BACKWARD = -1
+_NO_BACKWARD = -1
 """What torch says for the run of autograd's engine where none runs."""
 _LIBRARIES = frozenset(("torch", "diffusers", "peft"))
 """Packages whose modules compute the same in every run."""
+
+
+class OncePerBackward:
+    """Asks whether there was an edit, and once only in each run of autograd's engine.
+
+    One backward may run through many calls, such as those of single steps.
+    """
+
+    def __init__(self) -> None:
+        self._asked_in = _NO_BACKWARD
+
+    def edited(self, ask: Callable[[], bool]) -> bool:
+        """Return what ``ask`` returns, False without asking where it has been False in this run."""
+        run = torch._C._current_graph_task_id()
+        if run == _NO_BACKWARD or run != self._asked_in:
+            if ask():
+                return True
+            self._asked_in = run
+        return False
 
 
 class Watch:
@@ -35,25 +54,15 @@ class Watch:
         self._trained = {*map(id, trained)}
         self._numbers = Numbers(weight for weight in self._weights if id(weight) not in self._trained)
         self._seen, self._places = self._look(), self._place()
-        self._compared_in = NO_BACKWARD
+        self._once = OncePerBackward()
 
     def edited(self) -> bool:
         """Return whether anything differs from the recorded state."""
         return self.touched() or self._numbers.differ()
 
     def edited_in_backward(self) -> bool:
-        """Return the same as ``edited``, but read the weights only once in each run of autograd's engine.
-
-        One backward may run through many calls, such as those of single steps.
-        """
-        if self.touched():
-            return True
-        run = torch._C._current_graph_task_id()
-        if run == NO_BACKWARD or run != self._compared_in:
-            if self._numbers.differ():
-                return True
-            self._compared_in = run
-        return False
+        """Return the same as ``edited``, but read the weights only once in each run of autograd's engine."""
+        return self.touched() or self._once.edited(self._numbers.differ)
 
     def touched(self) -> bool:
         """Return whether anything differs that is visible without reading a weight."""

@@ -117,7 +117,7 @@ def _section(number: int, audit: Audit, limit: int) -> AuditSection:
     return AuditSection(
         classifier=audit.classifier,
         facts=_facts(audit),
-        outcome=outcome_of(audit),
+        outcome=audit.outcome_without_verdict,
         compared="difference" in audit.settings,
         drawn=audit.settings.get("pictures") != 0,
         intervened=any(row.concept.startswith(f"{INTERVENTION}:") for row in audit.rows),
@@ -138,13 +138,6 @@ def _section(number: int, audit: Audit, limit: int) -> AuditSection:
         ],
         left_out=len(ordered) - _MOST_TARGETS - len(lines) if lines else 0,
     )
-
-
-def outcome_of(audit: Audit) -> str:
-    """Return what an audit says of targets without a verdict, such as those of a difference; "" without any."""
-    if audit.rows and all(row.target in audit.verdicts for row in audit.rows):
-        return ""
-    return audit.outcome
 
 
 def _worst_first(by_target: Mapping[str, Sequence[AuditRow]]) -> list[str]:

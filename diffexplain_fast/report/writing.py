@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import describe, wrong_type
 from diffexplain_fast.report.attribution import plot_attribution, render_attributions
-from diffexplain_fast.report.audit import effective_size, outcome_of, render_audits
+from diffexplain_fast.report.audit import effective_size, render_audits
 from diffexplain_fast.report.audit_plot import plot_audit
 from diffexplain_fast.report.evidence import evidence_of
 from diffexplain_fast.report.explanation import render_report
@@ -74,7 +74,7 @@ def summarise(result: Drawn) -> str:
     if isinstance(result, Audit):
         said = [verdict.sentence for verdict in result.verdicts.values()]
         found = f"Audit of {result.classifier}: {len(result.findings)} findings in {len(result.rows)} rows"
-        outcome = [*filter(None, [outcome_of(result)])]
+        outcome = [*filter(None, [result.outcome_without_verdict])]
         return "\n  ".join([found, *effective_size(result), *outcome, *_first(said, "verdicts")])
     if isinstance(result, Attribution):
         ordered = sorted(result.effects, key=lambda row: not row.n)  # what no edit was verified of comes last

@@ -84,6 +84,11 @@ class Audit(Drawn):
         """How many findings there are, and how many other effects are not decided, as a sentence."""
         return outcome_sentence(self.rows, "difference" in self.settings)
 
+    @property
+    def outcome_without_verdict(self) -> str:
+        """The same where a target has no verdict, such as those of a difference; "" where all have one."""
+        return "" if self.rows and all(row.target in self.verdicts for row in self.rows) else self.outcome
+
     def to_dataframe(self) -> "DataFrame":
         """Return the rows as a table of pandas.
 

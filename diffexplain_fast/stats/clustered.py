@@ -245,8 +245,8 @@ def _worth(outcomes: np.ndarray, clusters: np.ndarray, confidence: float, weight
     numbers = np.unique(clusters[each > 0])
     mean = float(np.average(outcomes, weights=weights))
     spread = float(outcomes.var()) if weights is None else float(np.average((outcomes - mean) ** 2, weights=weights))
-    count = effective_pictures(np.array([each[clusters == one].sum() for one in numbers]))
-    count = len(numbers) if weights is None else count
+    shares = np.array([each[clusters == one].sum() for one in numbers])
+    count = len(numbers) if weights is None else effective_pictures(shares)
     if len(numbers) == 1 or spread == 0 or (outcomes == outcomes[0]).all():
         return count
     sums = np.array([(each * (outcomes - mean))[clusters == one].sum() for one in numbers])

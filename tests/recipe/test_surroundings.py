@@ -17,23 +17,21 @@ pytestmark = pytest.mark.usefixtures("few")
 
 
 @contextmanager
+def put(read, write, value):
+    before = read()
+    write(value)
+    try:
+        yield
+    finally:
+        write(before)
+
+
 def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    return put(torch.get_default_dtype, torch.set_default_dtype, dtype)
 
 
-@contextmanager
 def threads(count):
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return put(torch.get_num_threads, torch.set_num_threads, count)
 
 
 SETTINGS = {

@@ -1,6 +1,7 @@
 """Search, optimisation and naming of one explanation, from the start or from where a checkpoint left them."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -111,16 +112,15 @@ def name_result(
 
 def _check_room(problem: Problem, options: Options, searches: bool) -> None:
     """Refuse a limit into which a step, or the search before it, does not fit, by the one that needs more."""
+    checks = [partial(problem.check_room, options.n_tokens, options.images_per_step)]
+    if searches:
+        checks.append(partial(check_search, with_few_steps(problem, options), options))
     refusals: list[NoRoomError] = []
-    try:
-        problem.check_room(options.n_tokens, options.images_per_step)
-    except NoRoomError as refusal:
-        refusals.append(refusal)
-    try:
-        if searches:
-            check_search(with_few_steps(problem, options), options)
-    except NoRoomError as refusal:
-        refusals.append(refusal)
+    for check in checks:
+        try:
+            check()
+        except NoRoomError as refusal:
+            refusals.append(refusal)
     if refusals:
         raise max(refusals, key=lambda refusal: refusal.least)
 

@@ -75,7 +75,7 @@ def distinct(pipeline: Pipeline, texts: Iterable[str]) -> list[str]:
     found = dict[bytes, str]()
     for text in texts:
         plain, said = " ".join(text.split()), said_by(pipeline, text)
-        found.setdefault(said, plain if said_by(pipeline, plain) == said else text)
+        found.setdefault(said, plain if plain == text or said_by(pipeline, plain) == said else text)
     return [*found.values()]
 
 

@@ -20,17 +20,19 @@ def attention_fwd(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor
 
 
 def attention_bwd(
-    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, scale: float
+    do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor | None, lse: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return dq, dk and dv.
 
     With P = exp(S - lse): dv = P^T do, dP = do v^T, dS = P (dP - rowsum(do o)), dq = scale dS k, dk = scale dS^T q.
+    Without the output, rowsum(do o) is rowsum(P dP).
     """
     weights = (_scores(q, k, scale) - lse[..., None]).exp()
-    qs, ks, vs, os, dos = (tensor.to(weights.dtype).transpose(1, 2) for tensor in (q, k, v, o, do))
-    dv = weights.transpose(-1, -2) @ dos
-    ds = weights * (dos @ vs.transpose(-1, -2) - (dos * os).sum(-1, keepdim=True))
-    grads = (scale * ds @ ks, scale * ds.transpose(-1, -2) @ qs, dv)
+    qs, ks, vs, dos = (tensor.to(weights.dtype).transpose(1, 2) for tensor in (q, k, v, do))
+    gains = dos @ vs.transpose(-1, -2)
+    products = weights * gains if o is None else dos * o.to(weights.dtype).transpose(1, 2)
+    ds = weights * (gains - products.sum(-1, keepdim=True))
+    grads = (scale * ds @ ks, scale * ds.transpose(-1, -2) @ qs, weights.transpose(-1, -2) @ dos)
     dq, dk, dv = (grad.transpose(1, 2).to(q.dtype).contiguous() for grad in grads)
     return dq, dk, dv
 
@@ -38,25 +40,7 @@ def attention_bwd(
 def attention_text_bwd(
     do: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor | None, lse: Tensor, scale: float, first: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return dq, dk and dv; dk and dv of the images before ``first`` are zeros.
-
-    Without the output, rowsum(do o) of ``attention_bwd`` is rowsum(P dP).
-    """
-    if o is None:
-        dq, dk, dv = _without_output(do, q, k, v, lse, scale)
-    else:
-        dq, dk, dv = attention_bwd(do, q, k, v, o, lse, scale)
+    """Return dq, dk and dv of ``attention_bwd``; dk and dv of the images before ``first`` are zeros."""
+    dq, dk, dv = attention_bwd(do, q, k, v, o, lse, scale)
     dk[:first], dv[:first] = 0, 0
-    return dq, dk, dv
-
-
-def _without_output(
-    do: Tensor, q: Tensor, k: Tensor, v: Tensor, lse: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    weights = (_scores(q, k, scale) - lse[..., None]).exp()
-    qs, ks, vs, dos = (tensor.to(weights.dtype).transpose(1, 2) for tensor in (q, k, v, do))
-    gains = dos @ vs.transpose(-1, -2)
-    ds = weights * (gains - (weights * gains).sum(-1, keepdim=True))
-    grads = (scale * ds @ ks, scale * ds.transpose(-1, -2) @ qs, weights.transpose(-1, -2) @ dos)
-    dq, dk, dv = (grad.transpose(1, 2).to(q.dtype).contiguous() for grad in grads)
     return dq, dk, dv
