@@ -3,7 +3,8 @@
 The probe judges, which is neither the verifier nor the classifier. Whether an attribute stays unchanged is asked only
 where the probe names it right in the picture itself, because an edit keeps what it misreads too. One JSON line for each
 scene, and one at the end for all of them; figures by kind of change are success, every other attribute unchanged, and
-the change outside the region that truly changes.
+the change outside the region that truly changes. Beside them stand those of a perfect editor: the true picture through
+the autoencoder, pasted back by the same masks, because the autoencoder loses what an editor cannot keep.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import diffexplain_fast as dx
 from benchmarks.editing.figures import Panel, null_figures, panel_figures, share
 from benchmarks.editing.scenes import FIRST_SEED, TrueScene, kind_of, outside, picture, question, true_scenes
 from diffexplain_fast import tinyworld
+from diffexplain_fast.editing.latents import pasted
 from diffexplain_fast.environment import device_record, versions
 from diffexplain_fast.methods.diffex.attribute import Findings, attribute
 from diffexplain_fast.methods.diffex.notes import Done, Notes
@@ -73,26 +75,35 @@ class Counting(Notes):
         return done
 
 
-def judged(scene: TrueScene, found: Findings, probe: Probe) -> list[dict[str, Any]]:
-    """Return success and preservation of every edit of one attribute."""
+def judged(scene: TrueScene, found: Findings, probe: Probe, perfect: Tensor) -> list[dict[str, Any]]:
+    """Return success and preservation of every edit of one attribute, and those of a perfect editor.
+
+    Args:
+        scene: the picture.
+        found: its edits.
+        probe: judges them.
+        perfect: [edits, 3, H, W], the true pictures through the autoencoder.
+    """
     trials, rows = _singles(found), {row.concept: row for row in found.rows}
-    before, *seen = tinyworld.name_attributes(
-        probe, torch.stack([scene.pixels, *(trial.pixels for trial in trials.values())])
-    )
+    best = pasted(scene.pixels[None], perfect.clamp(0, 1), torch.stack([trial.mask for trial in trials.values()]), 0)
+    shown = torch.cat([scene.pixels[None], torch.stack([trial.pixels for trial in trials.values()]), best])
+    before, *seen = tinyworld.name_attributes(probe, shown)
     right = {name for name, value in before.items() if scene.attributes.get(name) == value}
     edits = []
-    for (concept, trial), shown in zip(trials.items(), seen, strict=True):
+    for (concept, trial), after, ceiling in zip(trials.items(), seen, seen[len(trials) :], strict=False):
         name, _, value = concept.partition(":")
         wanted = scene.attributes | {name: value}
         gone = ("colour", "texture", "size", "place") if wanted["object"] == NOTHING else ()
-        others = [other for other in shown if other in right and other != name and other not in gone]
+        others = [other for other in after if other in right and other != name and other not in gone]
         row = rows[concept]
         edits.append(
             {
                 "kind": kind_of(name, scene.attributes[name], value),
                 "concept": concept,
-                "success": shown[name] == value,
-                "unchanged": {other: shown[other] == wanted[other] for other in others},
+                "success": after[name] == value,
+                "unchanged": {other: after[other] == wanted[other] for other in others},
+                "success of a perfect editor": ceiling[name] == value,
+                "unchanged by a perfect editor": {other: ceiling[other] == wanted[other] for other in others},
                 "outside": outside(scene, picture(scene.seed, wanted), trial.pixels),
                 "verified": trial.verified,
                 "effect": row.effect,
@@ -103,12 +114,18 @@ def judged(scene: TrueScene, found: Findings, probe: Probe) -> list[dict[str, An
     return edits
 
 
-def panel_of(bench: Bench, scene: TrueScene, setup: Setup, found: Findings) -> Panel:
+def true_pictures(scene: TrueScene, found: Findings) -> Tensor:
+    """Return the scene as each of its edits of one attribute truly changes it, pixels [edits, 3, H, W]."""
+    changed = [scene.attributes | dict([concept.split(":")]) for concept in _singles(found)]
+    return torch.stack([picture(scene.seed, one) for one in changed])
+
+
+def panel_of(bench: Bench, scene: TrueScene, setup: Setup, found: Findings, true: Tensor, perfect: Tensor) -> Panel:
     """Return the effects of the edits on all classifiers: true ones, found ones, and those of a perfect editor."""
     trials, models = _singles(found), setup.lab.drawing.models
-    changed = [scene.attributes | dict([concept.split(":")]) for concept in trials]
-    true = torch.stack([scene.pixels, *(picture(scene.seed, one) for one in changed)])
-    truth, ceiling = bench.values(true), bench.values(models.decode(models.encode(true)))
+    own = scene.pixels[None]
+    truth = bench.values(torch.cat([own, true]))
+    ceiling = bench.values(torch.cat([models.decode(models.encode(own)), perfect]))
     masks = torch.stack([trial.mask for trial in trials.values()])
     after = bench.values(torch.stack([trial.pixels for trial in trials.values()]))
     before = bench.values(setup.lab.drawing.baseline(found.work[0].scene, masks))
@@ -135,6 +152,10 @@ def success(edits: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "success": share([edit["success"] for edit in some]),
             "verified": fmean(edit["verified"] for edit in some),
             "all unchanged": fmean(all(edit["unchanged"].values()) for edit in some),
+            "of a perfect editor": {
+                "success": fmean(edit["success of a perfect editor"] for edit in some),
+                "all unchanged": fmean(all(edit["unchanged by a perfect editor"].values()) for edit in some),
+            },
             "unchanged": {n: fmean(e["unchanged"][n] for e in some if n in e["unchanged"]) for n in names},
             "outside of 255": fmean(edit["outside"] for edit in some),
         }
@@ -154,7 +175,10 @@ def measure(bench: Bench, scene: TrueScene, name: str, label: str) -> tuple[dict
     setup = setup._replace(lab=setup.lab._replace(notes=notes))
     found = attribute(setup.lab, pixels, setup.captions, setup.taxonomy, wishes.seeds, wishes.beam_width)
     seconds = {"cpu seconds": time.process_time() - began, "seconds": time.perf_counter() - wall}
-    edits, panel = judged(scene, found, bench.probe), panel_of(bench, scene, setup, found)
+    true, models = true_pictures(scene, found), setup.lab.drawing.models
+    perfect = models.decode(models.encode(true))
+    edits = judged(scene, found, bench.probe, perfect)
+    panel = panel_of(bench, scene, setup, found, true, perfect)
     own = [*bench.classifiers].index(name) * (panel.truth.shape[1] // len(bench.classifiers))
     for edit, truth, ceiling in zip(edits, panel.truth, panel.ceiling, strict=True):
         place = own + classifier.label_index(label)

@@ -20,7 +20,7 @@ def rows_of_try(drawing: Drawing, eye: Eye, scene: Scene, jobs: Sequence[Job], a
     """
     models, behind = drawing.models, [kinds.behind_of(part) for part in drawing.taken_out(scene, jobs)]
     behind_rows = sum(_edits(models, [editor]) for editor in behind) + _before(models, behind)
-    return _rows(models, [drawing.editor(job, attempt) for job in jobs]) + behind_rows + eye.rows(len(jobs))
+    return _rows(models, [drawing.editor(scene, job, attempt) for job in jobs]) + behind_rows + eye.rows(len(jobs))
 
 
 def rows_of_screening(drawing: Drawing, jobs: Sequence[Job], at_once: int) -> int:
@@ -31,7 +31,7 @@ def rows_of_screening(drawing: Drawing, jobs: Sequence[Job], at_once: int) -> in
         jobs: any number.
         at_once: jobs of one call.
     """
-    editors = [kinds.quick_of(drawing.editor(job, 0)) for job in jobs]
+    editors = [drawing.quick_editor(job) for job in jobs]
     shared = _before(drawing.models, editors, quick=True)
     parts = [editors[i : i + at_once] for i in range(0, len(editors), at_once)]
     return shared + sum(_edits(drawing.models, part, quick=True) for part in parts)

@@ -45,9 +45,14 @@ class Drawing:
         clean = self.models.encode(pixels)
         return Scene(index, pixels, caption, self.wording.said(caption), clean, self.models.decode(clean))
 
-    def editor(self, job: Job, attempt: int) -> str:
+    def editor(self, scene: Scene, job: Job, attempt: int) -> str:
         """Return the editor of one try of a job."""
-        return kinds.editor_for(tuple(job.changes), attempt, self._asked, self.regions.known)
+        small = self._is_small(scene, job)
+        return kinds.editor_for(tuple(job.changes), attempt, self._asked, self.regions.known, small)
+
+    def quick_editor(self, job: Job) -> str:
+        """Return the editor whose quick version ranks a job, which is the same one in every picture."""
+        return kinds.quick_of(kinds.editor_for(tuple(job.changes), 0, self._asked, self.regions.known))
 
     def taken_out(self, scene: Scene, jobs: Sequence[Job]) -> set[str]:
         """Return the categories of the things that jobs move, make smaller or stand before: what is behind is drawn."""
@@ -63,7 +68,10 @@ class Drawing:
             attempt: 0, 1 or 2.
             seed: number of the repetition; every try of it has noise of its own.
         """
-        editors, noise = [self.editor(job, attempt) for job in jobs], self._seed * 1000 + seed * kinds.TRIES + attempt
+        editors, noise = (
+            [self.editor(scene, job, attempt) for job in jobs],
+            self._seed * 1000 + seed * kinds.TRIES + attempt,
+        )
         edited = self._editors.drawn(scene, [self._standing.drawn(scene, job) for job in jobs], editors, noise)
         if not (attempt or seed):
             self._keep_behind(scene, jobs, editors, edited)
@@ -73,7 +81,7 @@ class Drawing:
 
     def quick(self, scene: Scene, jobs: Sequence[Job]) -> Pictures:
         """Run the quick version of the first try of jobs, in which no thing is moved or put back: enough to rank."""
-        editors = [kinds.quick_of(self.editor(job, 0)) for job in jobs]
+        editors = [self.quick_editor(job) for job in jobs]
         edited = self._editors.drawn(scene, jobs, editors, self._seed * 1000, quick=True)
         return self._pasted(scene, edited, self.regions.masks(scene, jobs, edited), editors)
 
@@ -100,6 +108,15 @@ class Drawing:
     def baseline(self, scene: Scene, masks: Tensor) -> Tensor:
         """Return the picture [B, 3, H, W] as the autoencoder gives it inside of masks, and as it is outside."""
         return pasted(scene.pixels, scene.decoded.clamp(0, 1).expand(len(masks), -1, -1, -1), masks, grow=0)
+
+    def _is_small(self, scene: Scene, job: Job) -> bool:
+        """Return whether a job draws something in place of a small thing; False where it takes the thing away."""
+        parts = {part for category in job.changes for part in kinds.kind_of(category).parts}
+        if any(job.caption == self.wording.without(scene.caption, part) for part in parts):
+            return False
+        height, width = scene.clean.shape[-2:]
+        area = sum(int(self.regions.of(scene, part).sum()) for part in parts)
+        return 0 < area * height * width < kinds.SMALL * scene.pixels[0, 0].numel()
 
     def _keep_behind(self, scene: Scene, jobs: Sequence[Job], editors: Sequence[str], edited: Tensor) -> None:
         """Keep first tries [B, 3, H, W] of jobs that take a thing away, of any success: ``_without`` draws the same."""

@@ -15,7 +15,7 @@ from diffexplain_fast.methods.diffex.costs import redraw_rows, rows_of_placebo, 
 from diffexplain_fast.methods.diffex.drawing import Drawing
 from diffexplain_fast.methods.diffex.eyes import eye_for
 from diffexplain_fast.methods.diffex.jobs import Jobs
-from diffexplain_fast.methods.diffex.kinds import EDITORS, GUIDED, LATE, SWAP
+from diffexplain_fast.methods.diffex.kinds import EDITORS, GUIDED, LATE, LONG, SWAP
 from diffexplain_fast.methods.diffex.notes import Notes
 from diffexplain_fast.methods.diffex.scene import job_of
 from diffexplain_fast.methods.diffex.trials import Lab
@@ -59,7 +59,7 @@ def test_what_a_try_and_its_errors_cost_is_known_beforehand(asked: str, one_shap
         lab._once(scene, jobs, attempt, seed=0)
         assert models.denoiser_rows - before == rows_of_try(lab.drawing, lab.eye, scene, jobs, attempt)
     before, mask = models.denoiser_rows, Left().regions(pictures(1), ["fish"])
-    for editor in (SWAP, GUIDED, LATE):
+    for editor in (SWAP, GUIDED, LATE, LONG):
         scene.inversions.clear()
         lab.drawing.placebo(scene, editor, mask)
         assert models.denoiser_rows - before == rows_of_placebo(models, editor)

@@ -81,7 +81,7 @@ def test_a_surface_is_guided_in_the_cleanest_steps_and_with_its_thing_as_the_thi
     def tries(*categories: str, regions: bool = True) -> list[str]:
         return [editor_for(categories, attempt, "auto", regions) for attempt in range(3)]
 
-    late, thing = "late guided swap", ["guided swap", "guided swap", "inpaint"]
+    late, thing = "late guided swap", ["guided swap", "long guided swap", "inpaint"]
     assert tries("texture") == [late, late, "inpaint"]
     assert tries("texture", regions=False) == [late, late, "stronger swap"]
     for quick in (False, True):
