@@ -94,13 +94,16 @@ def null_figures(edits: Sequence[Mapping[str, Any]], placebos: Sequence[Mapping[
     everything = [value for values in by_editor.values() for value in values]
     large = [edit for edit in edits if abs(edit["truth"]) > MATTERS]
     none = [edit for edit in edits if abs(edit["truth"]) < NOTHING_TRUE]
+    alarms = [not edit["low"] <= 0 <= edit["high"] for edit in none]
+    wrong = [alarm and not _holds(edit) for alarm, edit in zip(alarms, none, strict=True)]
     return {
         "95 % of placebos below": float(np.quantile(everything, 0.95, method="lower")),
         "by editor": {name: float(np.quantile(values, 0.95, method="lower")) for name, values in by_editor.items()},
         "placebos": len(everything),
         "intervals that hold the truth": share([_holds(edit) for edit in edits]),
         "verified intervals that hold the truth": share([_holds(edit) for edit in edits if edit["verified"]]),
-        "nothing called something": share([not edit["low"] <= 0 <= edit["high"] for edit in none]) if none else None,
+        "nothing called something": share(alarms) if none else None,
+        "nothing called something, and not the little that it is": share(wrong) if none else None,
         "effects over .5 told from 0": share([not edit["low"] <= 0 <= edit["high"] for edit in large])
         if large
         else None,
