@@ -3,7 +3,7 @@
 import math
 
 NOISE = 1e-12
-"""Effects up to this size are rounding of zero."""
+"""Effects up to this size are rounding of zero, and shares as near to all are rounding of it."""
 _LARGE = 1e7
 """Effects from this size have an exponent."""
 _SIGNIFICANT = 2
@@ -78,8 +78,8 @@ def share_text(share: float | None) -> str:
         return "-"
     text = f"{share:.0%}"
     if text in ("0%", "-0%"):
-        return "under 1 %" if share > 0 else "0 %"
-    return "over 99 %" if text == "100%" and share < 1 else text.replace("%", " %")
+        return "under 1 %" if share > NOISE else "0 %"
+    return "over 99 %" if text == "100%" and share < 1 - NOISE else text.replace("%", " %")
 
 
 def points_text(difference: float | None) -> str:
@@ -117,5 +117,5 @@ def _in_units(share: float, digits: int) -> int:
 def _tells(first: float, second: float, digits: int) -> bool:
     """Return whether printed shares look like none or all only where they are, and equal only where they are."""
     units = [(_in_units(share, digits), share) for share in (first, second)]
-    hidden = any((at == 0 and share > 0) or (at == 100 * 10**digits and share < 1) for at, share in units)
+    hidden = any((at == 0 and share > NOISE) or (at == 100 * 10**digits and share < 1 - NOISE) for at, share in units)
     return not hidden and (units[0][0] != units[1][0] or abs(first - second) <= NOISE)

@@ -54,6 +54,7 @@ def test_shares_look_like_none_and_all_only_where_they_are() -> None:
     shares = (0.0, 0.004, 0.005, 0.006, 0.64, 0.994, 0.996, 1.0, None, math.nan)
     said = ["0 %", "under 1 %", "under 1 %", "1 %", "64 %", "99 %", "over 99 %", "100 %", "-", "-"]
     assert [share_text(share) for share in shares] == said
+    assert [share_text(share) for share in (4e-16, -4e-16, 1 - 4e-16)] == ["0 %", "0 %", "100 %"]
     assert [points_text(x) for x in (0.65, -0.02, 0.004, None)] == ["+65 points", "-2 points", "+0.4 points", "-"]
 
 
@@ -63,6 +64,7 @@ def test_two_shares_and_their_difference_agree() -> None:
     assert shares_and_points(0.004, 0.0, -0.001, 0.02) == ("0.4 %", "0.0 %", "+0.4 points", "[-0.1, 2.0]")
     assert shares_and_points(0.998, 0.25, 0.7, 0.8)[0] == "99.8 %"
     assert shares_and_points(0.002, 0.004, -0.02, 0.0)[2] == "-0.2 points"
+    assert shares_and_points(1 - 7e-16, 4e-16, 0.9, 1.0) == ("100 %", "0 %", "+100 points", "[90, 100]")
     assert shares_and_points(1.0, 0.0, 0.9, 1.0) == ("100 %", "0 %", "+100 points", "[90, 100]")
 
 

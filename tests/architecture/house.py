@@ -245,7 +245,7 @@ DOORS = {
         "named": "methods",
         "placebo": ANY,
         "regression": "methods",
-        "shares": "methods",
+        "shares": "methods results",
         "strata": "methods",
         "unit_scores": "methods",
         "words": "methods",
