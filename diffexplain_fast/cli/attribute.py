@@ -117,7 +117,7 @@ def summary(result: Attribution) -> str:
         if flip is not None and flip.flipped:
             lines.append(f"  picture {i}: {flip.before} becomes {flip.after} with {', '.join(flip.changes)}")
     lines += [] if result.audited is None else [f"  {line}" for line in result.audited.sentences]
-    return "\n".join([*lines, *filter(None, [result.unmeasured])])
+    return "\n".join([*lines, *filter(None, [result.not_compared, result.unmeasured])])
 
 
 def _picture(path: Path) -> Image.Image:

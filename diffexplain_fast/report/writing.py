@@ -82,7 +82,9 @@ def summarise(result: Drawn) -> str:
         pictures = f"{len(result.images)} picture{'' if len(result.images) == 1 else 's'}"
         found = f"Attribution of {shown_target(result.target, result.label)} on {pictures}; effects:"
         told = [] if result.audited is None else result.audited.sentences
-        return "\n  ".join([found, *_first(effects, "concepts"), *told, *filter(None, [result.unmeasured])])
+        return "\n  ".join(
+            [found, *_first(effects, "concepts"), *told, *filter(None, [result.not_compared, result.unmeasured])]
+        )
     return summarise_explanation(result)
 
 

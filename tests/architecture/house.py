@@ -217,6 +217,7 @@ DOORS = {
         "pictures": "evidence report",
         "salient": "methods",
         "segments": "methods api",
+        "told_apart": "api",
         "truth": "models methods recipe report cli",
     },
     "runs": {
