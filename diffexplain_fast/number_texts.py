@@ -1,6 +1,7 @@
 """Numbers as text: effects and shares that are not zero never look like zero, and no zero has a minus."""
 
 import math
+import unicodedata
 
 NOISE = 1e-12
 """Effects up to this size are rounding of zero, and shares as near to all are rounding of it."""
@@ -13,6 +14,8 @@ _MOST_DIGITS = 6
 _SHARE_DIGITS = 2
 """Most digits after the point of a percentage."""
 UNBOUNDED = "unbounded"
+_TO_THE_LEFT = ("R", "AL")
+"""Classes of letters that are written from right to left."""
 
 
 def effect_texts(*values: float, digits: int = 2, signs: str = "+") -> list[str]:
@@ -61,6 +64,17 @@ def _effect_text(value: float, digits: int, signs: str) -> str:
     if float(text) != 0:
         return text
     return f"{value:{signs}.1g}" if abs(value) > NOISE else f"{0.0:{signs}.{digits}f}"
+
+
+def isolated(name: str) -> str:
+    """Return a name that stands beside a number; one in letters from right to left does not move the number.
+
+    Args:
+        name: any; one without such letters is returned as it is, another one within Unicode's isolates.
+    """
+    if not any(unicodedata.bidirectional(letter) in _TO_THE_LEFT for letter in name):
+        return name
+    return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}"
 
 
 def output_text(value: float) -> str:

@@ -14,6 +14,7 @@ from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.cli.saved_audits import saved_audit
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.number_texts import isolated
 from diffexplain_fast.results.attribution import Attribution, note_of, said_of
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.bars import ProgressBars
@@ -109,10 +110,10 @@ def summary(result: Attribution) -> str:
         result: the attribution.
     """
     name = shown_target(result.target, result.label)
-    lines = [f"{name}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
+    lines = [f"{isolated(name)}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
     for effect in result.effects[:_SHOWN]:
         said, interval = said_of(effect)
-        lines.append(f"  {effect.concept:28} {said:>7}  {interval}{note_of(effect)}")
+        lines.append(f"  {isolated(f'{effect.concept:28}')} {said:>7}  {interval}{note_of(effect)}")
     if len(result.effects) > _SHOWN:
         lines.append(f"  ... and {len(result.effects) - _SHOWN} concepts more")
     for i, flip in enumerate(result.counterfactuals):

@@ -21,7 +21,7 @@ from diffexplain_fast.cli.output import check_apart, check_folder
 from diffexplain_fast.cli.own_files import check_readable, function_of
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.discovery.options import AuditOptions
-from diffexplain_fast.number_texts import interval_texts, points_text, share_text
+from diffexplain_fast.number_texts import interval_texts, isolated, points_text, share_text
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.decision import Decision
 from diffexplain_fast.runs.bars import ProgressBars
@@ -260,7 +260,8 @@ def findings_table(audit: "Audit") -> str:
     lines = [_DIFFERENCES if compared else _COLUMNS, *(_cells(row, compared) for row in audit.findings)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        "  ".join(isolated(cell.ljust(width)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
 
 
