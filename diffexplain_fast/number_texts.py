@@ -1,9 +1,10 @@
 """Numbers as text: effects and shares that are not zero never look like zero, and no zero has a minus."""
 
 import math
+import unicodedata
 
 NOISE = 1e-12
-"""Effects up to this size are rounding of zero."""
+"""Effects up to this size are rounding of zero, and shares as near to all are rounding of it."""
 _LARGE = 1e7
 """Effects from this size have an exponent."""
 _SIGNIFICANT = 2
@@ -13,6 +14,8 @@ _MOST_DIGITS = 6
 _SHARE_DIGITS = 2
 """Most digits after the point of a percentage."""
 UNBOUNDED = "unbounded"
+_TO_THE_LEFT = ("R", "AL")
+"""Classes of letters that are written from right to left."""
 
 
 def effect_texts(*values: float, digits: int = 2, signs: str = "+") -> list[str]:
@@ -63,6 +66,17 @@ def _effect_text(value: float, digits: int, signs: str) -> str:
     return f"{value:{signs}.1g}" if abs(value) > NOISE else f"{0.0:{signs}.{digits}f}"
 
 
+def isolated(name: str) -> str:
+    """Return a name that stands beside a number; one in letters from right to left does not move the number.
+
+    Args:
+        name: any; one without such letters is returned as it is, another one within Unicode's isolates.
+    """
+    if not any(unicodedata.bidirectional(letter) in _TO_THE_LEFT for letter in name):
+        return name
+    return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}"
+
+
 def output_text(value: float) -> str:
     """Return a mean output of a regression with four digits, such as "0.01234"; a zero has no minus."""
     return f"{value + 0.0:.4g}"
@@ -78,8 +92,8 @@ def share_text(share: float | None) -> str:
         return "-"
     text = f"{share:.0%}"
     if text in ("0%", "-0%"):
-        return "under 1 %" if share > 0 else "0 %"
-    return "over 99 %" if text == "100%" and share < 1 else text.replace("%", " %")
+        return "under 1 %" if share > NOISE else "0 %"
+    return "over 99 %" if text == "100%" and share < 1 - NOISE else text.replace("%", " %")
 
 
 def points_text(difference: float | None) -> str:
@@ -117,5 +131,5 @@ def _in_units(share: float, digits: int) -> int:
 def _tells(first: float, second: float, digits: int) -> bool:
     """Return whether printed shares look like none or all only where they are, and equal only where they are."""
     units = [(_in_units(share, digits), share) for share in (first, second)]
-    hidden = any((at == 0 and share > 0) or (at == 100 * 10**digits and share < 1) for at, share in units)
+    hidden = any((at == 0 and share > NOISE) or (at == 100 * 10**digits and share < 1 - NOISE) for at, share in units)
     return not hidden and (units[0][0] != units[1][0] or abs(first - second) <= NOISE)

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from diffexplain_fast.cli.audit import findings_table
 from diffexplain_fast.number_texts import (
     effect_text,
     effect_texts,
     interval_texts,
+    isolated,
     output_text,
     points_text,
     share_text,
@@ -54,6 +56,7 @@ def test_shares_look_like_none_and_all_only_where_they_are() -> None:
     shares = (0.0, 0.004, 0.005, 0.006, 0.64, 0.994, 0.996, 1.0, None, math.nan)
     said = ["0 %", "under 1 %", "under 1 %", "1 %", "64 %", "99 %", "over 99 %", "100 %", "-", "-"]
     assert [share_text(share) for share in shares] == said
+    assert [share_text(share) for share in (4e-16, -4e-16, 1 - 4e-16)] == ["0 %", "0 %", "100 %"]
     assert [points_text(x) for x in (0.65, -0.02, 0.004, None)] == ["+65 points", "-2 points", "+0.4 points", "-"]
 
 
@@ -63,6 +66,7 @@ def test_two_shares_and_their_difference_agree() -> None:
     assert shares_and_points(0.004, 0.0, -0.001, 0.02) == ("0.4 %", "0.0 %", "+0.4 points", "[-0.1, 2.0]")
     assert shares_and_points(0.998, 0.25, 0.7, 0.8)[0] == "99.8 %"
     assert shares_and_points(0.002, 0.004, -0.02, 0.0)[2] == "-0.2 points"
+    assert shares_and_points(1 - 7e-16, 4e-16, 0.9, 1.0) == ("100 %", "0 %", "+100 points", "[90, 100]")
     assert shares_and_points(1.0, 0.0, 0.9, 1.0) == ("100 %", "0 %", "+100 points", "[90, 100]")
 
 
@@ -75,3 +79,15 @@ def test_results_say_small_numbers() -> None:
     assert "999 of 1000 (over 99 %)" in verdict_of(example(activation={"held_out": held_out})).headline
     pictures = {"held_out": [Picture(example().images[0], Answer(0, 1.0, 0.996, True, "boat"))]}
     assert evidence_of(example(pictures=pictures)).drawn[0].said == "boat over\N{NO-BREAK SPACE}99\N{NO-BREAK SPACE}%"
+
+
+@pytest.mark.parametrize("name", ["\u05d3\u05d2", "\u0633\u0645\u0643", "red \u05d3\u05d2"])
+def test_a_name_from_right_to_left_does_not_move_the_number_beside_it(name: str) -> None:
+    said, all_alike = f"\u2068{name}\u2069", [isolated(plain) for plain in ("fish", "\u9c7c", "desert:5", "")]
+    assert isolated(name) == said and all_alike == ["fish", "\u9c7c", "desert:5", ""]
+    row = replace(audit_example().rows[0], target=name, concept=f"background:{name}", finding=True)
+    head, line = findings_table(Audit("tiny", [row], [], {}, {})).splitlines()
+    assert line.startswith(f"\u2068{name.ljust(max(6, len(name)))}\u2069  ") and "\u2068" not in head
+    pictures = {"held_out": [Picture(example().images[0], Answer(0, 1.0, 0.5, True, name))]}
+    drawn = evidence_of(replace(example(pictures=pictures), label=name)).drawn[0]
+    assert drawn.said == f"{said} 50\N{NO-BREAK SPACE}%"

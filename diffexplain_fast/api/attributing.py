@@ -24,6 +24,7 @@ from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.effects import Counterfactual
+from diffexplain_fast.results.told_apart import audit_of_another
 from diffexplain_fast.runs.bars import bars_beside, check_bars
 from diffexplain_fast.runs.progress import Progress
 from diffexplain_fast.targets import as_target, whole_number
@@ -57,7 +58,8 @@ class Attributing:
             target: as in ``explain``.
             taxonomy: a ``Taxonomy``, values of its JSON, or a file of it; None for the one that the pipeline has. An
                 ``Audit`` for what it has found of the target, see ``Taxonomy.from_audit``: then ``Attribution.audited``
-                says how the edits agree with it.
+                says how the edits agree with it, if it is of this classifier. One of another
+                classifier, or a difference of two, only says what is edited; see ``Attribution.not_compared``.
             editor: "auto" chooses by kind of semantics and tries another one where an edit fails; "swap" replaces words
                 of the caption, "inpaint" draws a region anew, "guide" adds and removes semantics.
             seeds: edits of each picture and concept, with noise of their own; at least 1.
@@ -120,7 +122,8 @@ class Attributing:
             taxonomy=setup.taxonomy,
             denoiser_rows=setup.lab.drawing.models.denoiser_rows,
             settings=_settings(setup, wishes, found)
-            | {"pipeline": self.pipeline.name, "classifier": self.classifier.name, "seed": self.seed},
+            | {"pipeline": self.pipeline.name, "seed": self.seed}
+            | {"classifier": self.classifier.name, "classifier_fingerprint": _fingerprint(self.classifier)},
             gradcam=where,
             **{name: value for name, value in found._asdict().items() if name != "work"},
         )
@@ -195,11 +198,25 @@ def _found_by(wishes: Wishes, answers: Answers, classifier: Classifier) -> Wishe
 
 
 def _beside(result: Attribution, taxonomy: object) -> Attribution:
-    """Return an attribution that says how it agrees with the audit in a taxonomy's place, where both have measured."""
-    if isinstance(taxonomy, Audit):
-        with contextlib.suppress(ValueError):
-            result.audited = result.agreement(taxonomy)
+    """Return an attribution that says how it agrees with the audit in a taxonomy's place, or why that is not asked."""
+    if not isinstance(taxonomy, Audit):
+        return result
+    if other := audit_of_another(result.settings, taxonomy):
+        wanted, got = other
+        said = f"the audit that says what is edited is {got}, not {wanted}, whose answers are measured here"
+        result.settings["not_compared"] = f"Audit and edits are not compared: {said}."
+        return result
+    with contextlib.suppress(ValueError):
+        result.audited = result.agreement(taxonomy)
     return result
+
+
+def _fingerprint(classifier: Classifier) -> str | None:
+    """Return the classifier's fingerprint, None where its state has no content to hash."""
+    try:
+        return classifier.fingerprint()
+    except (TypeError, ValueError):
+        return None
 
 
 def _settings(setup: Setup, wishes: Wishes, found: Findings) -> JsonObject:

@@ -16,6 +16,7 @@ from diffexplain_fast.methods.discovery.question import Found
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.results.explanation import Explanation, first_words
+from diffexplain_fast.results.told_apart import is_of_others
 
 Search = Callable[[object, str], Explanation]
 """From a target and its name to its explanation."""
@@ -51,6 +52,8 @@ def tokens_of(explain: object) -> int:
 def found_by(explain: object, readout: Readout, pipeline: Pipeline) -> dict[int, Found]:
     """Return the tokens that given explanations found, by the place of the target; none without any explanation.
 
+    Those of another classifier are tried too: only how optimistic its search was says nothing of this one.
+
     Args:
         explain: see ``Explainer.audit``.
         readout: the classifier and its targets.
@@ -66,7 +69,10 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline) -> dict[int,
         if explanation.prompt_embeds.shape[-1] != pipeline.embedding_dim:
             tokens = f"tokens of {pipeline.name}, {pipeline.embedding_dim} numbers each"
             raise wrong_value(f"explain, {name}", tokens, f"{explanation.prompt_embeds.shape[-1]} numbers")
-        found[readout.names.index(name)] = _found(explanation, pipeline)
+        given = _found(explanation, pipeline)
+        if is_of_others(explanation.settings, readout.classifier.fingerprint()):
+            given = given._replace(optimism=None)
+        found[readout.names.index(name)] = given
     return found
 
 

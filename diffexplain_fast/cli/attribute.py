@@ -12,7 +12,9 @@ from diffexplain_fast.cli.json_line import attribution_record, print_json
 from diffexplain_fast.cli.models import Models
 from diffexplain_fast.cli.output import check_folder
 from diffexplain_fast.cli.own_files import check_readable
+from diffexplain_fast.cli.saved_audits import saved_audit
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.number_texts import isolated
 from diffexplain_fast.results.attribution import Attribution, note_of, said_of
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.runs.bars import ProgressBars
@@ -20,6 +22,7 @@ from diffexplain_fast.targets import parse_target, shown_target
 
 _OUT = Path("attribution")
 _SHOWN = 10
+_AUDIT = 'Folder of a saved audit, or one that "audit --out" wrote: what it found is edited, and compared.'
 
 
 def attribute(
@@ -29,7 +32,7 @@ def attribute(
     pipeline: options.Pipeline = "tinyworld",
     scheduler: options.Scheduler = None,
     taxonomy: Annotated[Path | None, typer.Option(help="JSON of a taxonomy; by default the pipeline's own.")] = None,
-    audit: Annotated[Path | None, typer.Option(help="A saved audit: what it found is edited, and compared.")] = None,
+    audit: Annotated[Path | None, typer.Option(help=_AUDIT)] = None,
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
     beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
@@ -87,7 +90,7 @@ def _concepts(taxonomy: Path | None, audit: Path | None) -> Path | Audit | None:
         return taxonomy
     if taxonomy is not None:
         raise wrong_value("--audit", "no --taxonomy beside it, because the audit says what is edited", str(taxonomy))
-    return Audit.load(audit)
+    return saved_audit("--audit", audit)
 
 
 def _finish(result: Attribution, out: Path, as_json: bool) -> None:
@@ -107,17 +110,17 @@ def summary(result: Attribution) -> str:
         result: the attribution.
     """
     name = shown_target(result.target, result.label)
-    lines = [f"{name}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
+    lines = [f"{isolated(name)}: {len(result.effects)} concepts, {result.denoiser_rows} denoiser rows"]
     for effect in result.effects[:_SHOWN]:
         said, interval = said_of(effect)
-        lines.append(f"  {effect.concept:28} {said:>7}  {interval}{note_of(effect)}")
+        lines.append(f"  {isolated(f'{effect.concept:28}')} {said:>7}  {interval}{note_of(effect)}")
     if len(result.effects) > _SHOWN:
         lines.append(f"  ... and {len(result.effects) - _SHOWN} concepts more")
     for i, flip in enumerate(result.counterfactuals):
         if flip is not None and flip.flipped:
             lines.append(f"  picture {i}: {flip.before} becomes {flip.after} with {', '.join(flip.changes)}")
     lines += [] if result.audited is None else [f"  {line}" for line in result.audited.sentences]
-    return "\n".join([*lines, *filter(None, [result.unmeasured])])
+    return "\n".join([*lines, *filter(None, [result.not_compared, result.unmeasured])])
 
 
 def _picture(path: Path) -> Image.Image:

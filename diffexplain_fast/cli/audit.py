@@ -21,7 +21,7 @@ from diffexplain_fast.cli.output import check_apart, check_folder
 from diffexplain_fast.cli.own_files import check_readable, function_of
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.methods.discovery.options import AuditOptions
-from diffexplain_fast.number_texts import interval_texts, share_text
+from diffexplain_fast.number_texts import interval_texts, isolated, points_text, share_text
 from diffexplain_fast.records import Json
 from diffexplain_fast.results.decision import Decision
 from diffexplain_fast.runs.bars import ProgressBars
@@ -52,6 +52,10 @@ FailOn = Annotated[
 ]
 _OUT, _DIFFERENCE = Path("audit"), Path("audit_difference")
 _COLUMNS = ("target", "concept", "effect", "interval", "role", "answered with", "without", "obeyed")
+_DIFFERENCES = (
+    *("target", "concept", "difference of effects", "interval", "role"),
+    *("difference of answered with", "of without", "of obeyed"),
+)
 
 
 _Out = Annotated[
@@ -245,19 +249,25 @@ def _print(audit: "Audit") -> None:
 
 
 def findings_table(audit: "Audit") -> str:
-    """Return the findings of an audit as lines of text, or what is known without any."""
+    """Return the findings of an audit as lines of text, or what is known without any.
+
+    Args:
+        audit: what was measured; of a difference of two, shares are differences, in points.
+    """
     if not audit.findings:
         return audit.outcome
-    lines = [_COLUMNS, *(_cells(row) for row in audit.findings)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(_COLUMNS))]
+    compared = "difference" in audit.settings
+    lines = [_DIFFERENCES if compared else _COLUMNS, *(_cells(row, compared) for row in audit.findings)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        "  ".join(isolated(cell.ljust(width)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
 
 
-def _cells(row: "AuditRow") -> tuple[str, ...]:
+def _cells(row: "AuditRow", compared: bool) -> tuple[str, ...]:
     def share(value: float | None) -> str:
-        return share_text(value).replace(" %", "%")
+        return points_text(value) if compared else share_text(value).replace(" %", "%")
 
     effect, interval = interval_texts(row.effect, row.low, row.high, signs="")
     shares = (share(row.answered_with), share(row.answered_without), share(row.obeyed))

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import typer
 
 from diffexplain_fast.cli.output import check_apart
+from diffexplain_fast.cli.saved_audits import audit_in, check_audit, is_audit, saved_audit
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.results.decision import UNEXPLAINED, Decision, check_condition, check_of_difference
 
 if TYPE_CHECKING:
     from diffexplain_fast.results.audit import Audit
 
+_TWO = ("FIRST", "SECOND")
+"""The two audits, as messages call them."""
 FAILED = 3
 """Exit code where a condition of ``--fail-on`` is true."""
 _WORD, _CLOSE = "diff", 0.75
@@ -33,9 +36,9 @@ def check_meant(classifier: str, targets: Sequence[str]) -> None:
     """
     close = SequenceMatcher(None, classifier.casefold(), _WORD).ratio() >= _CLOSE
     misspelt = close and "/" not in classifier and not Path(classifier).exists()
-    both = len(targets) == 2 and all((_audit_in(Path(target)) / "audit.json").is_file() for target in targets)
+    both = len(targets) == 2 and all(is_audit(Path(target)) for target in targets)
     if misspelt or both:
-        folders = targets if len(targets) == 2 else ("FIRST", "SECOND")
+        folders = targets if len(targets) == 2 else _TWO
         meant = shlex.join(["diffexplain-fast", "audit", _WORD, *folders])
         raise wrong_value("classifier", f"a classifier, or {_WORD!r} (did you mean {meant}?)", repr(classifier))
 
@@ -48,24 +51,20 @@ def difference(folders: Sequence[Path], out: Path) -> "Audit":
         out: folder for the report and the difference.
 
     Raises:
-        ValueError: not two folders, audits that share no row, or a difference that would replace one of them.
-        CorruptFileError: a folder that is not a saved audit.
+        ValueError: not two folders, one without a saved audit, audits that share no row, or a difference that would
+            replace one of them.
+        CorruptFileError: a file of an audit that is missing or damaged.
     """
-    from diffexplain_fast.results.audit import Audit
-
     if len(folders) != 2:
         raise wrong_value("audit diff", "two folders with saved audits", f"{len(folders)}")
-    given = [_audit_in(folder) for folder in folders]
+    for argument, folder in zip(_TWO, folders, strict=True):
+        check_audit(argument, folder)
+    given = [audit_in(folder) for folder in folders]
     check_apart([out / "audit"], "the two audits", given)
     if any(folder.resolve() == out.resolve() for folder in given):
         raise wrong_value("--out", "another folder than those of the two audits", f"{out}")
-    one, two = map(Audit.load, given)
+    one, two = map(saved_audit, _TWO, folders)
     return one.diff(two)
-
-
-def _audit_in(folder: Path) -> Path:
-    inside = folder / "audit"
-    return inside if inside.is_dir() and not (folder / "audit.json").exists() else folder
 
 
 def checked(conditions: Sequence[str] | None, pictures_of_own: bool, difference: bool = False) -> list[str]:

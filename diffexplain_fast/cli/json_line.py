@@ -105,6 +105,7 @@ def attribution_record(result: "Attribution", folder: Path, report: Path) -> Jso
         "interactions": [asdict(pair) for pair in result.interactions],
         "counterfactuals": flips,
         "audited": None if result.audited is None else asdict(result.audited),
+        "not_compared": result.not_compared,
         "unmeasured": result.unmeasured,
         "denoiser_rows": result.denoiser_rows,
         "folder": str(folder),

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.number_texts import effect_text
+from diffexplain_fast.number_texts import effect_text, isolated
 from diffexplain_fast.report.evidence import Card
 from diffexplain_fast.report.page import inline_pictures, section_bytes, write_page
 from diffexplain_fast.report.plots import MAIN, SOFT, draw_intervals, new_figure, plain
@@ -160,7 +160,7 @@ def _case(result: Attribution, i: int, limit: int) -> Case:
         shown.append((flip.image, "its counterfactual", f"{verb} with {', '.join(flip.changes)}"))
     for edit in edits:
         named, checked = ", ".join(edit.concepts), "" if edit.verified else ", not verified"
-        shown.append((edit.image, f"edited to show {named}", f"{named}: {effect_text(edit.effect)}{checked}"))
+        shown.append((edit.image, f"edited to show {named}", f"{isolated(named)}: {effect_text(edit.effect)}{checked}"))
     inlined = inline_pictures([image for image, _, _ in shown], limit)
     alts = [f"Picture {i + 1}, {alt}" for _, alt, _ in shown]
     cards = [Card(*picture, alt, said, None) for picture, alt, (_, _, said) in zip(inlined, alts, shown, strict=True)]

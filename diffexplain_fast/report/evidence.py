@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from diffexplain_fast.number_texts import output_text, share_text
+from diffexplain_fast.number_texts import isolated, output_text, share_text
 from diffexplain_fast.report.page import SECTION_BYTES, Inlined, inline_pictures
 from diffexplain_fast.report.sentences import is_number
 from diffexplain_fast.results.explanation import Explanation
@@ -104,7 +104,8 @@ def _cards(
 def _describe_answer(explanation: Explanation, answer: Answer) -> str:
     if answer.probability is None:
         return output_text(answer.logit)
-    name, share = explanation.label or "the class", share_text(answer.probability).replace(" ", "\N{NO-BREAK SPACE}")
+    name, share = isolated(explanation.label or "the class"), share_text(answer.probability)
+    share = share.replace(" ", "\N{NO-BREAK SPACE}")
     if answer.hit or answer.label is None:
         return f"{name} {share}"
-    return f"{answer.label} ({name} {share})"
+    return f"{isolated(answer.label)} ({name} {share})"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffexplain_fast.errors import describe, wrong_type
+from diffexplain_fast.number_texts import isolated
 from diffexplain_fast.report.attribution import plot_attribution, render_attributions
 from diffexplain_fast.report.audit import effective_size, render_audits
 from diffexplain_fast.report.audit_plot import plot_audit
@@ -78,11 +79,13 @@ def summarise(result: Drawn) -> str:
         return "\n  ".join([found, *effective_size(result), *outcome, *_first(said, "verdicts")])
     if isinstance(result, Attribution):
         ordered = sorted(result.effects, key=lambda row: not row.n)  # what no edit was verified of comes last
-        effects = [f"{row.concept}: {' '.join(said_of(row))}{note_of(row)}" for row in ordered]
+        effects = [f"{isolated(row.concept)}: {' '.join(said_of(row))}{note_of(row)}" for row in ordered]
         pictures = f"{len(result.images)} picture{'' if len(result.images) == 1 else 's'}"
         found = f"Attribution of {shown_target(result.target, result.label)} on {pictures}; effects:"
         told = [] if result.audited is None else result.audited.sentences
-        return "\n  ".join([found, *_first(effects, "concepts"), *told, *filter(None, [result.unmeasured])])
+        return "\n  ".join(
+            [found, *_first(effects, "concepts"), *told, *filter(None, [result.not_compared, result.unmeasured])]
+        )
     return summarise_explanation(result)
 
 

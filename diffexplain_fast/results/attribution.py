@@ -20,13 +20,13 @@ from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Flip, Interaction, Row
 from diffexplain_fast.results.flips import flips_of
+from diffexplain_fast.results.told_apart import audit_of_another
 from diffexplain_fast.results.unmeasured import unmeasured_of
 from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     import pandas
-
 
 _LEFT_OUT = ("budget_used_up", "captions_too_long", "captions_cannot_say")
 """Settings that say that concepts were left out which a picture does not show."""
@@ -67,7 +67,7 @@ class Attribution(Drawn):
             that was saved by a version that did not keep it.
         gradcam: Grad-CAM of each picture, float32 [B, H, W] from 0 to 1, None where it was not asked for.
         audited: how the edits agree with the audit that was given as taxonomy, see ``agreement``; None where none was,
-            or where the two have no concept in common.
+            where the two have no concept in common, or where it is not of this classifier, see ``not_compared``.
         shown: of each picture the names of the concepts that its caption says already, so that nothing is to be edited;
             None in an attribution that was saved by a version that did not keep it.
     """
@@ -102,6 +102,11 @@ class Attribution(Drawn):
         whole = not self.rows and not any(self.settings.get(key) for key in _LEFT_OUT)
         left_out = cast(list[int], self.settings.get("redraws_left_out") or [])
         return unmeasured_of(self.rows, len(self.images), left_out, any(self.placebos.values()), whole)
+
+    @property
+    def not_compared(self) -> str:
+        """Why the audit that was given as taxonomy is not compared with the edits, with both classifiers; else ""."""
+        return "" if self.audited is not None else str(self.settings.get("not_compared") or "")
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.
@@ -201,15 +206,17 @@ class Attribution(Drawn):
         measure what it should, or that the pictures are of another kind than the drawn ones.
 
         Args:
-            audit: with rows of this target.
+            audit: of this classifier, with rows of this target; two that nothing tells apart may be compared.
 
         Raises:
             TypeError: something that is no audit.
             UnknownNameError: an audit without this target; the message names the nearest.
-            ValueError: no concept that both have measured.
+            ValueError: an audit of another classifier, or a difference of two; no concept that both have measured.
         """
         if not isinstance(rows := getattr(audit, "rows", None), Sequence) or not hasattr(audit, "findings"):
             raise wrong_type("audit", "an Audit", audit)
+        if other := audit_of_another(self.settings, audit):
+            raise wrong_value("audit", *other)
         target = self.label or self.target
         audited = [row for row in rows if row.target == target]
         if not audited:

@@ -49,6 +49,7 @@ class _Settings(_Verified, total=False):
     """The settings that are read again; earlier versions have the first only."""
 
     redraws_left_out: list[Count] | None
+    not_compared: str
 
 
 class Kept(Protocol):

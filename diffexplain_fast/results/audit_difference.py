@@ -11,6 +11,7 @@ from diffexplain_fast.results.audit_rows import OWN_EYE, AuditRow
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
 from diffexplain_fast.stats.effects import Effects, interval
+from diffexplain_fast.stats.shares import exact_shares
 from diffexplain_fast.stats.told import Told, minus, told
 from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
@@ -220,11 +221,11 @@ def _difference(ours: AuditRow, theirs: AuditRow, judged: Judged, at: tuple[int,
         finding=bool(found),
         role="more" if found > 0 else "less" if found < 0 else str(judged.names[at]) if bounded else "not drawable",
         asked=ours.asked - theirs.asked,
-        obeyed=_minus(ours.obeyed, theirs.obeyed),
-        answered_with=_minus(ours.answered_with, theirs.answered_with),
-        answered_without=_minus(ours.answered_without, theirs.answered_without),
-        accuracy_with=_minus(ours.accuracy_with, theirs.accuracy_with),
-        accuracy_without=_minus(ours.accuracy_without, theirs.accuracy_without),
+        obeyed=_of_shares(ours.obeyed, theirs.obeyed),
+        answered_with=_of_shares(ours.answered_with, theirs.answered_with),
+        answered_without=_of_shares(ours.answered_without, theirs.answered_without),
+        accuracy_with=_of_shares(ours.accuracy_with, theirs.accuracy_with),
+        accuracy_without=_of_shares(ours.accuracy_without, theirs.accuracy_without),
         tipping_point=None,
         pictures=min(ours.pictures, theirs.pictures),
         points_low=None if points is None else points[0],
@@ -263,6 +264,11 @@ def _rise(row: AuditRow) -> tuple[float, float, float] | None:
         return None
     low, with_it, without, high = map(float, given)  # type: ignore[arg-type]
     return low, with_it - without, high
+
+
+def _of_shares(ours: float | None, theirs: float | None) -> float | None:
+    found = _minus(ours, theirs)
+    return None if found is None else float(exact_shares(found))
 
 
 def _minus(ours: float | None, theirs: float | None) -> float | None:

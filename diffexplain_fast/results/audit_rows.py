@@ -181,7 +181,8 @@ class FoundFeature(Record):
         named: share of the effect that the concepts explain.
         named_low: lower end of its interval; None where it is unbounded.
         named_high: upper end.
-        optimism: by how much the search's own pictures had a larger score than pictures of unseen start noise.
+        optimism: by how much the search's own pictures had a larger score than pictures of unseen start noise; None
+            for a search on another classifier.
         concepts: those with the largest part of the effect, the largest first.
         kind: "named", "unnamed" (it survives JPEG and a shift), "fragile" (it does not), "undecided", or "not
             confirmed" where the effect is not shown to be above the minimal one.

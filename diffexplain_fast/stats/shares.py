@@ -1,9 +1,10 @@
-"""Shares of answers: intervals of their differences where all pictures of a value are answered alike."""
+"""Shares of answers: none and all without rounding, and intervals where all pictures of a value are answered alike."""
 
 from statistics import NormalDist
 
 import numpy as np
 
+from diffexplain_fast.number_texts import NOISE
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.coding import cells_of, indicators
 from diffexplain_fast.stats.effects import Effects
@@ -52,6 +53,21 @@ def with_sure_answers(
     lower = effects.estimate - np.sqrt((effects.estimate - low) ** 2 + down)
     higher = effects.estimate + np.sqrt((high - effects.estimate) ** 2 + up)
     return lower.clip(-most, most), higher.clip(-most, most)
+
+
+def exact_shares(shares: np.ndarray | float) -> np.ndarray:
+    """Return shares, or differences of shares, that are exactly none or all where rounding alone keeps them from it.
+
+    Regressions of answers that are all alike miss 0 and 1 by the last bits, and so do differences of their means.
+
+    Args:
+        shares: from -1 to 1, of any shape; NaN stays.
+
+    Returns:
+        Float of the same shape; no zero has a minus.
+    """
+    whole = np.rint(shares)
+    return np.asarray(np.where(np.abs(shares - whole) <= NOISE, whole, shares) + 0.0)
 
 
 def _alike(middle: np.ndarray, tied: np.ndarray) -> np.ndarray:

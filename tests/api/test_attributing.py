@@ -27,9 +27,20 @@ def test_an_audit_is_edited_on_own_pictures_and_compared_with_them(tmp_path: Pat
         read = dx.Audit.load(audit.save(tmp_path / "audit"))
         again = explainer.attribute(pictures(), "boat", taxonomy=read, **given)
         plain = explainer.attribute(pictures(), "boat", taxonomy={group: list(values)}, **given)
+        another = replace(audit, classifier="resnet", settings=audit.settings | {"classifier_fingerprint": "0" * 64})
+        beside = explainer.attribute(pictures(), "boat", taxonomy=another, **given)
     assert found.taxonomy == again.taxonomy == dx.Taxonomy.from_audit(audit, "boat")
     assert [row.concept for row in found.rows] == [row.concept for row in again.rows]
     assert found.audited == again.audited and plain.audited is None
+    assert (
+        found.settings["classifier_fingerprint"] == classifier.fingerprint() == audit.settings["classifier_fingerprint"]
+    )
+    assert not found.not_compared and not plain.not_compared
+    assert [row.concept for row in beside.rows] == [row.concept for row in found.rows] and beside.audited is None
+    both = f"is one of resnet, not an audit of {classifier.name}, whose answers are measured here."
+    assert both in beside.not_compared and beside.not_compared in beside.summary()
+    assert dx.Attribution.load(beside.save(tmp_path / "beside")).not_compared == beside.not_compared
+    assert "is one of resnet, not an audit of" in beside.report(tmp_path / "beside.html").read_text()
     assert found.audited is None or {row.concept for row in found.audited.rows} <= {row.concept for row in told}
     with pytest.raises(ValueError, match="attribute: wanted an audit of this session"):
         read.attribute(pictures(), "boat")

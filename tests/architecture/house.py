@@ -217,6 +217,7 @@ DOORS = {
         "pictures": "evidence report",
         "salient": "methods",
         "segments": "methods api",
+        "told_apart": "api",
         "truth": "models methods recipe report cli",
     },
     "runs": {
@@ -245,7 +246,7 @@ DOORS = {
         "named": "methods",
         "placebo": ANY,
         "regression": "methods",
-        "shares": "methods",
+        "shares": "methods results",
         "strata": "methods",
         "unit_scores": "methods",
         "words": "methods",

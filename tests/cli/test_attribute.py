@@ -49,7 +49,7 @@ def test_it_writes_everything(pipeline: Path, inputs: tuple[Path, Path], tmp_pat
     printed = CliRunner().invoke(app, [*map(str, words)])
     assert printed.exit_code == 0 and printed.stdout.count("\n") == 1, printed.output
     told = json.loads(printed.stdout, parse_constant=lambda name: pytest.fail(name))
-    assert told["label"] == "boat" and told["denoiser_rows"] == result.denoiser_rows
+    assert told["label"] == "boat" and told["denoiser_rows"] == result.denoiser_rows and told["not_compared"] == ""
     assert [(one["concept"], one["effect"]) for one in told["effects"]] == [("ground:desert", result.effects[0].effect)]
     assert dx.Attribution.load(told["folder"]).target == told["target"] and Path(told["report"]).is_file()
     code, text = run("attribute", "tinyworld/clean", "fish", picture, *arguments, "--device", "cpu")
@@ -60,14 +60,26 @@ def test_it_writes_everything(pipeline: Path, inputs: tuple[Path, Path], tmp_pat
 def test_what_a_saved_audit_found_is_edited_and_compared(
     pipeline: Path, inputs: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    (picture, taxonomy), audit, out = inputs, tmp_path / "audit", tmp_path / "out"
-    made = drawn_audit()
+    (picture, taxonomy), audit, out = inputs, tmp_path / "of the command", tmp_path / "out"
+    made = drawn_audit(classifier="tinyworld/clean")
     rows = [replace(row, finding=row.concept == "background:desert") for row in made.rows]
-    replace(made, rows=rows).save(audit)
+    replace(made, rows=rows).save(audit / "audit")  # as "audit --out" writes it
     arguments = ("--pipeline", pipeline, "--caption", "a fish on snow", "--out", out, "--audit", audit)
     code, _ = run("attribute", "tinyworld/clean", "fish", picture, *arguments, "--device", "cpu")
     result = dx.Attribution.load(out / "attribution")
     assert code == 0 and {concept.category for concept in result.taxonomy.concepts} == {"background"}
+    assert not result.not_compared
+    replace(made, rows=rows, classifier="another").save(tmp_path / "another")
+    again = (*arguments[:-1], tmp_path / "another", "--device", "cpu")
+    code, text = run("attribute", "tinyworld/clean", "fish", picture, *again)
+    assert code == 0 and "is one of another, not an audit of tinyworld/clean" in text
+    for given, what in ((audit / "audit" / "audit.json", "a file"), (tmp_path, "a folder without one")):
+        code, text = run("attribute", "tinyworld/clean", "fish", picture, *arguments[:-1], given)
+        assert (
+            code == 2
+            and f'--audit: wanted the folder of a saved audit, or one that "audit --out" wrote, got {given}, {what}'
+            in text
+        )
     more = (*arguments, "--taxonomy", taxonomy, "--device", "cpu")
     code, text = run("attribute", "tinyworld/clean", "fish", picture, *more)
     assert code == 2 and "--audit: wanted no --taxonomy beside it" in text

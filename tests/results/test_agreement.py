@@ -161,3 +161,43 @@ def test_an_attribution_asks_an_audit_of_its_own_target(tmp_path: Any) -> None:
         attribution().agreement(replace(audit, rows=[replace(row, target="boat") for row in audit.rows[:1]]))
     with pytest.raises(TypeError, match="audit: wanted an Audit"):
         mine.agreement(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "got"),
+    [
+        (("made up", "a" * 64), ("made up", "a" * 64), ""),
+        (("another", "a" * 64), ("made up", "a" * 64), ""),  # a copy under another name
+        (("made up", ""), ("made up", "a" * 64), ""),  # an attribution of an earlier release
+        (("", ""), ("made up", "a" * 64), ""),
+        (("made up", "callable a.b"), ("made up", "callable c.b"), ""),  # functions have no weights
+        (("tiny", ""), ("made up", "a" * 64), "an audit of tiny, got one of made up"),
+        (("tiny", "b" * 64), ("made up", "a" * 64), "an audit of tiny, got one of made up"),
+        (("made up", "b" * 64), ("made up", "a" * 64), "with the weights bbbbbbbb, got one with the weights aaaaaaaa"),
+    ],
+)
+def test_edits_are_compared_with_an_audit_of_the_same_classifier(
+    ours: tuple[str, str], theirs: tuple[str, str], got: str
+) -> None:
+    one, other = ({"classifier": name, "classifier_fingerprint": weights} for name, weights in (ours, theirs))
+    audit = drawn_audit(classifier=other["classifier"])
+    audit.settings |= {"classifier_fingerprint": other["classifier_fingerprint"]}
+    mine = compared(one)
+    if not got:
+        assert mine.agreement(audit).rows
+        return
+    with pytest.raises(ValueError, match=f"audit: wanted an audit of .*{got.removeprefix('an audit of ')}"):
+        mine.agreement(audit)
+
+
+def test_edits_are_not_compared_with_a_difference_of_audits() -> None:
+    mine, audit = compared({"classifier": "made up"}), drawn_audit()
+    with pytest.raises(ValueError, match="wanted an audit of made up, got the difference made up - made up"):
+        mine.agreement(drawn_audit(5.0).diff(audit))
+
+
+def compared(settings: dict[str, str]) -> dx.Attribution:
+    """Return an attribution of fish whose edits can be compared with those of ``drawn_audit``."""
+    taxonomy = dx.Taxonomy({"background": ["desert", "snow"]})
+    rows = [Row(0, taxonomy.concepts[0].name, 3.0, 2.5, 3.5, 1.0, 1, 3.0, 10.0, 1.0, "swap")]
+    return replace(attribution(), label="fish", taxonomy=taxonomy, rows=rows, settings=settings)

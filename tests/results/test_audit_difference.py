@@ -1,5 +1,7 @@
 """A difference of two audits is one of the effects that their rows have: of showing, where words are disobeyed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -75,6 +77,17 @@ def test_the_difference_is_that_of_showing(pools: tuple[str, str], own: bool) ->
         assert [abs(other.effect) < 0.6 for other in difference.rows[4:]].count(False) == 1
     assert np.mean(inside) >= 0.8
     assert difference.settings["asking_only"] == [] and difference.decide("spurious>0.5")[0].failed
+
+
+def test_differences_of_equal_shares_are_exactly_zero_and_of_none_and_all_one() -> None:
+    ours, theirs = (audit(3.0, seed, "x", 0.5) for seed in (0, 1))
+    shares = ((1 - 7e-16, 4e-16, 0.3), (4e-16, 1.0, 0.1 + 0.2))
+    for one, (share, usual, obeyed) in zip((ours, theirs), shares, strict=True):
+        given = {"answered_with": share, "answered_without": usual, "obeyed": obeyed, "accuracy_with": share}
+        one.rows = [replace(row, **given, accuracy_without=usual) for row in one.rows]
+    for row in ours.diff(theirs).rows:
+        assert (row.answered_with, row.answered_without, row.obeyed) == (1, -1, 0)
+        assert (row.accuracy_with, row.accuracy_without) == (1, -1)
 
 
 def test_pools_that_obey_their_words_differently_are_not_two_classifiers_that_differ() -> None:

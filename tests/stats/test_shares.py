@@ -7,7 +7,7 @@ from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import concept_effects
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.effects import interval
-from diffexplain_fast.stats.shares import with_sure_answers
+from diffexplain_fast.stats.shares import exact_shares, with_sure_answers
 
 
 def points(asked: Asked, hits: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -61,3 +61,10 @@ def test_intervals_hold_shares_near_none_and_all() -> None:
     wanted = (true - np.median(true))[:, None]
     usual, new = ((one <= wanted) & (wanted <= other) for one, other in ((low, high), (lower, higher)))
     assert usual[0].mean() < 0.85 and new[0].mean() >= 0.93 and new.mean() >= 0.93
+
+
+def test_none_and_all_are_exact_where_rounding_alone_is_between() -> None:
+    given = np.array([4e-16, -4e-16, 1 - 7e-16, 1 + 2e-16, -1 + 3e-16, 1e-9, 1 - 1e-9, 0.25, np.nan])
+    found = exact_shares(given)
+    assert found[:5].tolist() == [0.0, 0.0, 1.0, 1.0, -1.0] and not np.signbit(found[1])
+    np.testing.assert_array_equal(found[5:], given[5:])

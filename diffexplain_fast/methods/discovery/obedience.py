@@ -7,6 +7,7 @@ import numpy as np
 
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.stats.intervals import wilson_interval
+from diffexplain_fast.stats.shares import exact_shares
 
 _LEAST = 0.05
 """By how much, at least, an eye must see a concept more often where it is asked for than where it is not."""
@@ -49,5 +50,5 @@ def _one(asked: np.ndarray, seen: np.ndarray, place: int, errors: Sequence[Error
     share = hits / pictures
     if known is not None:
         undone = known.undone(seen[asked][:, known.places].mean(0))
-        share = float(undone[known.places.tolist().index(place)].clip(0, 1))
+        share = float(exact_shares(undone[known.places.tolist().index(place)].clip(0, 1)))
     return Obedience(share, low > usual + _LEAST)

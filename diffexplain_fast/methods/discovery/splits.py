@@ -7,7 +7,7 @@ import numpy as np
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import concept_effects
 from diffexplain_fast.stats.effects import interval
-from diffexplain_fast.stats.shares import with_sure_answers
+from diffexplain_fast.stats.shares import exact_shares, with_sure_answers
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ def parts_of(asked: Asked, outcomes: np.ndarray, level: float) -> list[Split]:
     low, high = interval(effects.estimate, effects.error, effects.freedom, level)
     half = effects.estimate.shape[1] // 2
     answers = range(half, 2 * half)
-    points = with_sure_answers(asked, outcomes[:, half:], effects.of(answers), low[:, half:], high[:, half:], level)
-    share, median = effects.means.clip(0, 1), effects.medians.clip(0, 1)
+    ends = with_sure_answers(asked, outcomes[:, half:], effects.of(answers), low[:, half:], high[:, half:], level)
+    points = [exact_shares(end) for end in ends]
+    share, median = (exact_shares(one.clip(0, 1)) for one in (effects.means, effects.medians))
     kept = asked.places
     return [
         Split(

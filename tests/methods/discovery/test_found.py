@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from diffexplain_fast.api.explainer import Explainer
+from diffexplain_fast.api.found import found_by
 from diffexplain_fast.evidence.calibration import Errors
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.disturbed import as_jpeg, shifted
@@ -171,3 +172,11 @@ def test_what_is_no_explanation_is_refused(explanation: Explanation, tmp_path: P
     with pytest.raises(ValueError, match="explain: wanted tokens that fit after a caption"):
         quick_audit(tmp_path / "pool", explain={"fish": long})
     assert not list(tmp_path.glob("pool/*.png"))
+
+
+def test_the_optimism_of_a_search_on_another_classifier_is_not_told(explanation: Explanation) -> None:
+    readout, pipeline = made_up({}).readout, load_pipeline(tiny_sd())
+    mine = replace(explanation, settings={"classifier_fingerprint": readout.classifier.fingerprint()})
+    other = replace(explanation, settings={"classifier_fingerprint": "0" * 64})
+    first, second = (found_by({"fish": one}, readout, pipeline)[1] for one in (mine, other))
+    assert first.optimism is not None and second.optimism is None and first.words == second.words

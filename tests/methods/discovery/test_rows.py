@@ -13,6 +13,7 @@ from diffexplain_fast.methods.discovery.sentences import effect_clause
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.results.decision import decide
 from diffexplain_fast.stats.cells import Rule, estimate, judge
 from tests.auditing import GROUPS, made_up
 from tests.tiny import LABELS
@@ -240,3 +241,19 @@ def test_pictures_are_answered_with_the_class_of_a_target_with_a_name_of_its_own
     assert f" of others without a {answer} (+" in sentence and sentence.count(name) == 1
     house = said["ClassProbability(house)"].sentence
     assert " are answered house. Suppressed" in house and house.count("ClassProbability") == 1
+
+
+def test_shares_that_are_none_or_all_are_exactly_that() -> None:
+    # The logits are nearly without noise: in the desert every picture is a fish, elsewhere its own object's.
+    trial = made_up({("fish", "background:desert"): 50.0}, noise=0.01)
+    rows = rows_of(trial)
+    by = {(row.target, row.concept): row for row in rows}
+    fish, snow = by["fish", "background:desert"], by["fish", "background:snow"]
+    boat = by["boat", "background:snow"]
+    assert (fish.answered_with, fish.answered_without, fish.points_high) == (1, 0, 1)
+    assert (snow.answered_with, snow.accuracy_with) == (0, 1)
+    assert (boat.answered_with, boat.accuracy_with, boat.accuracy_without) == (0, 1, 1)
+    shares = [share for row in rows for share in (row.answered_with, row.answered_without, row.accuracy_with)]
+    assert not [share for share in shares if share is not None and (0 < share < 1e-9 or 1 - 1e-9 < share < 1)]
+    assert "answers fish in 100 % of desert pictures and in 0 % of others" in effect_clause(fish)
+    assert not decide("worst_group<1", [row for row in rows if row.target == "fish"], None)[0].failed
