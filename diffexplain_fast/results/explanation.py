@@ -279,6 +279,7 @@ class _Settings(TypedDict, total=False):
     found: _Found
     validations: list[_Validation]
     starts: list[_Started]
+    class_index: Count | None
     to_be_beyond: Number | None
 
 
