@@ -1,5 +1,6 @@
 """The paper's own scores of an ``Explainer``'s explanations."""
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -17,6 +18,7 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.concepts import concepts_of
 from diffexplain_fast.evidence.readout import readout_of
 from diffexplain_fast.evidence.shipped import Segment, shipped_with
+from diffexplain_fast.given_files import given_path
 from diffexplain_fast.methods.segments.segments import Explained, segment_rows
 from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.pipeline import Pipeline
@@ -26,6 +28,8 @@ from diffexplain_fast.targets import as_target, shown_target, whole_number
 
 _UNNAMED = re.compile(r"Class(?:Logit|Probability)\((\d+)\)")
 """The target of a class without a label, as it is described."""
+_LONGEST = 40
+"""Letters of a prefix in the name of its folder."""
 TEXTURE, SHAPE = "a texture of", "a shape of"
 
 
@@ -109,19 +113,32 @@ class Segmenting:
         Args:
             target: as in ``explain``.
             prefixes: real words before the soft tokens, each once.
-            **options: as in ``explain``.
+            **options: as in ``explain``; in a folder of checkpoints each prefix has a folder of its own.
 
         Returns:
             A row for every prefix, and the explanations.
 
         Raises:
+            TypeError: as ``explain``; a prefix that is no text.
             ValueError: as ``explain``; no prefix, or one twice.
+
+        Every error has the explanations that were done in ``finished``, beside ``last_good``; see ``explain``.
 
         Source: DiffExplainer (arXiv 2404.02618), Figure 4.
         """
         if isinstance(prefixes, str) or not prefixes or len(set(prefixes)) < len(prefixes):
             raise wrong_value("prefixes", "at least one, each once", prefixes)
-        found = [self.explain(target, prefix=prefix, **options) for prefix in prefixes]
+        for prefix in prefixes:
+            if not isinstance(prefix, str):
+                raise wrong_type("prefix", "text", prefix)
+        found, folder = list[Explanation](), options.pop("checkpoint", None)
+        for prefix in prefixes:
+            own = None if folder is None else given_path("checkpoint", folder) / _folder_of(prefix)
+            try:
+                found.append(self.explain(target, prefix=prefix, checkpoint=own, **options))
+            except BaseException as error:
+                vars(error)["finished"] = [*found, *getattr(error, "finished", ())]
+                raise
         return [_prefix_row(prefix, one) for prefix, one in zip(prefixes, found, strict=True)], found
 
 
@@ -141,6 +158,13 @@ def _class_of(explanation: Explanation, classifier: Classifier) -> int | None:
         return classifier.label_index(label if shown == explanation.target else shown)
     plain = _UNNAMED.fullmatch(explanation.target) if labels is None else None
     return None if plain is None else classifier.label_index(int(plain[1]))
+
+
+def _folder_of(prefix: str) -> str:
+    """Return the name of a prefix's folder, safe in every file system, and of no other prefix."""
+    letters = re.sub(r"[^a-z0-9]+", "-", prefix.lower()).strip("-")[:_LONGEST]
+    digest = hashlib.sha256(prefix.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return "-".join(part for part in ("prefix", letters, digest) if part)
 
 
 def _pixels(pipeline: Pipeline, images: Sequence[Image.Image]) -> Tensor:
