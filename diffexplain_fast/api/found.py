@@ -122,7 +122,7 @@ def _found(explanation: Explanation, pipeline: Pipeline) -> Found:
     scores = explanation.activation
     optimism = None
     if "train" in scores and "held_out" in scores:
-        optimism = scores["train"].mean_logit - scores["held_out"].mean_logit
+        optimism = scores["train"].mean_target - scores["held_out"].mean_target
     prefix, soft = prefix_of(explanation), explanation.prompt_embeds.to(pipeline.device, pipeline.dtype)
     whole = torch.cat([pipeline.token_embeddings(prefix).detach(), soft]) if prefix else soft
     return Found(whole, [*prefix.split(), *first_words(explanation)], optimism)

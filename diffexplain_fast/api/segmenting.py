@@ -174,4 +174,4 @@ def _pixels(pipeline: Pipeline, images: Sequence[Image.Image]) -> Tensor:
 def _prefix_row(prefix: str, found: Explanation) -> PrefixRow:
     score = found.activation["held_out"]
     low, high = (None, None) if score.interval is None or score.rate is None else score.interval
-    return PrefixRow(found.target, prefix, score.rate, low, high, score.mean_logit, first_words(found), score.n)
+    return PrefixRow(found.target, prefix, score.rate, low, high, score.mean_target, first_words(found), score.n)

@@ -46,7 +46,7 @@ class PrefixRow(Record):
         rate: share of unseen pictures that are answered with the target, None for a target without a class.
         low: lower end of Wilson's interval of ``rate``.
         high: upper end.
-        logit: mean of the target's score.
+        logit: mean of the target's score; for a class by itself of its logit.
         words: the nearest word of every soft token.
         pictures: unseen pictures.
     """

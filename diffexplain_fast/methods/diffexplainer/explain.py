@@ -12,6 +12,7 @@ from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import Callback, label_of, name_result, optimised
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of
+from diffexplain_fast.methods.diffexplainer.state import tuned_on
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.methods.diffexplainer.vocabulary import check_given
 from diffexplain_fast.models.pipeline import Pipeline
@@ -78,8 +79,7 @@ def explain_target(
         name_result(problem, options, state, checkpoints, callback)
     can_be_drawn = label is not None and problem.pipeline.knows(label)
     class_prompt = " ".join(part for part in (options.prefix, label) if part) if can_be_drawn else None
-    used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
-    counts = (options.n_score, min(options.n_score, used), options.n_images)
+    counts = (options.n_score, tuned_on(options, state), options.n_images)
     with keeping("last_good", lambda: state.best):
         found = evaluate(problem, state.best, class_prompt, *counts, counter(callback, "evaluate"))
     given = {"asked": {**asked}} if asked else {}
