@@ -4,7 +4,8 @@ import difflib
 import heapq
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 _LONGEST = 200
 """Most letters of a name that a message shows."""
@@ -53,9 +54,26 @@ class NonFiniteError(ArithmeticError):
 
     Attributes:
         last_good: the best state before the failure, or None.
+        finished: results of the same call that were done before the failure.
     """
 
     last_good: object | None = None
+    finished: Sequence[object] = ()
+
+
+@contextmanager
+def keeping(name: str, value: Callable[[], object]) -> Iterator[None]:
+    """Give any error that passes an attribute with what was reached, unless it has one of that name already.
+
+    Args:
+        name: "last_good" or "finished"; see ``NonFiniteError``.
+        value: what was reached, asked for only when an error passes.
+    """
+    try:
+        yield
+    except BaseException as error:
+        vars(error).setdefault(name, value())
+        raise
 
 
 def describe(argument: str, wanted: str, got: object) -> str:

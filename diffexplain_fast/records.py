@@ -27,6 +27,8 @@ Count = Annotated[int, Range(0, 2**53)]
 """A whole number from 0 that a float can hold."""
 Share = Annotated[float, Range(0, 1)]
 Magnitude = Annotated[float, Range(0, math.inf)]
+NEWER = {"newer": True}
+"""``metadata`` of a dataclass field with a default that files of earlier versions lack."""
 _OPEN = object()
 Number = Annotated[float, _OPEN]
 """Any float, also infinite and NaN, as from a failed measurement or an open interval."""
@@ -95,7 +97,8 @@ def read_as(kind: object, value: Json, place: str) -> Json:
 
     Args:
         kind: ``Any``, bool, int, float (finite), str, one of them in a ``Range`` or with None, list, tuple or dict of
-            them, a dataclass (exactly its fields) or a TypedDict (its keys, optionally with others).
+            them, a dataclass (exactly its fields; those that are ``NEWER`` may be absent) or a TypedDict (its keys,
+            optionally with others).
         value: value from JSON.
         place: the file and the place in it, for the message.
 
@@ -140,7 +143,8 @@ def _fields(kind: type, value: Json, place: str) -> Json:
     """Return the dataclass of a dict, or the same dict for a TypedDict."""
     kinds = get_type_hints(kind, include_extras=True)
     exact = dataclasses.is_dataclass(kind)
-    needed = getattr(kind, "__required_keys__", kinds.keys())
+    newer = {field.name for field in dataclasses.fields(kind) if field.metadata == NEWER} if exact else set[str]()
+    needed = getattr(kind, "__required_keys__", kinds.keys() - newer)
     if not isinstance(value, dict) or not needed <= value.keys() or (exact and value.keys() - kinds.keys()):
         raise CorruptFileError(describe(place, f"a dict of {', '.join(kinds)}", repr(value)))
     fields = {key: read_as(kinds[key], item, f"{place}, {key}") for key, item in value.items() if key in kinds}

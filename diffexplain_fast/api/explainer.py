@@ -156,9 +156,12 @@ class Explainer(Attributing, Gathering, Segmenting):
             ValueError: an argument out of range, an unknown label or layer, a prompt longer than the context, a
                 candidate or start of no or more than n_tokens tokens or with a character that the tokenizer does not
                 know, a checkpoint of another configuration, a memory limit into which no step fits.
-            NonFiniteError: NaN or infinity in a loss; names the iteration, ``last_good`` holds the best state before
-                it.
+            NonFiniteError: NaN or infinity in a loss, which names the iteration, in a picture or in an answer.
             StorageError: a checkpoint that cannot be written.
+
+        Every error after the search of starts, also one of the classifier's own code, has ``last_good``: the soft
+        tokens [n_tokens, d] that validated best. In a later one of several ``modes`` it has ``finished``: a list with
+        the first explanation, and in its ``others`` those after it.
 
         Source: DiffExplainer (arXiv 2404.02618), equations 4 and 5; see ``methods.diffexplainer``.
         """

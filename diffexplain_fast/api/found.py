@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+import torch
+
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.environment import versions
 from diffexplain_fast.errors import AnotherRunError, unknown_name, wrong_type, wrong_value
@@ -60,7 +62,8 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline) -> dict[int,
         pipeline: draws the pictures.
 
     Raises:
-        ValueError: an explanation of an unknown target, or of another pipeline.
+        ValueError: an explanation of an unknown target, or of another pipeline, also by a prefix that this one cannot
+            spell.
     """
     found = {}
     for name, explanation in explain.items() if isinstance(explain, Mapping) else ():
@@ -69,6 +72,9 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline) -> dict[int,
         if explanation.prompt_embeds.shape[-1] != pipeline.embedding_dim:
             tokens = f"tokens of {pipeline.name}, {pipeline.embedding_dim} numbers each"
             raise wrong_value(f"explain, {name}", tokens, f"{explanation.prompt_embeds.shape[-1]} numbers")
+        if not pipeline.knows(prefix := prefix_of(explanation)):
+            wanted = f"a prefix whose every character the tokenizer of {pipeline.name} knows"
+            raise wrong_value(f"explain, {name}", wanted, repr(prefix))
         given = _found(explanation, pipeline)
         if is_of_others(explanation.settings, readout.classifier.fingerprint()):
             given = given._replace(optimism=None)
@@ -112,10 +118,17 @@ def kept_in(folder: Path, classifier: Classifier, sampler: DifferentiableSampler
     return explained
 
 
+def prefix_of(explanation: Explanation) -> str:
+    """Return the real words before the soft tokens of an explanation, "" for none."""
+    options = explanation.settings.get("options")
+    return str(options.get("prefix", "")) if isinstance(options, Mapping) else ""
+
+
 def _found(explanation: Explanation, pipeline: Pipeline) -> Found:
     scores = explanation.activation
     optimism = None
     if "train" in scores and "held_out" in scores:
-        optimism = scores["train"].mean_logit - scores["held_out"].mean_logit
-    soft = explanation.prompt_embeds.to(pipeline.device, pipeline.dtype)
-    return Found(soft, first_words(explanation), optimism)
+        optimism = scores["train"].mean_target - scores["held_out"].mean_target
+    prefix, soft = prefix_of(explanation), explanation.prompt_embeds.to(pipeline.device, pipeline.dtype)
+    whole = torch.cat([pipeline.token_embeddings(prefix).detach(), soft]) if prefix else soft
+    return Found(whole, [*prefix.split(), *first_words(explanation)], optimism)

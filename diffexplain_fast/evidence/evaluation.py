@@ -48,27 +48,30 @@ class Evaluation(NamedTuple):
         return {} if self.direction is None else {"direction": self.direction, "to_be_beyond": self.usual}
 
 
-def activation_score(batches: list[Scores], *, numbers: bool = False) -> ActivationScore:
+def activation_score(batches: list[Scores], *, numbers: bool = False, alone: bool = True) -> ActivationScore:
     """Summarise the scores of several batches: the rate of hits with its 95 % Wilson interval, and means.
 
     Args:
         batches: scores of at least one batch.
         numbers: True for the output of a regression: then the mean has an interval, not the rate.
+        alone: True where the target is one class or one output by itself, False where its score is another number.
     """
     logit = torch.cat([batch.logit for batch in batches]).double()
     hits = [batch.hit for batch in batches if batch.hit is not None]
     probabilities = [batch.probability for batch in batches if batch.probability is not None]
-    n = len(logit)
+    n, mean = len(logit), float(logit.mean())
+    score = None if alone else float(torch.cat([batch.score for batch in batches]).double().mean())
     if not hits:
         interval = mean_interval(logit) if numbers else None
-        return ActivationScore(n=n, rate=None, interval=interval, mean_logit=float(logit.mean()), mean_probability=None)
+        return ActivationScore(n, None, interval, mean, mean_probability=None, mean_score=score)
     count = int(torch.cat(hits).sum())
     return ActivationScore(
         n=n,
         rate=count / n,
         interval=wilson_interval(count, n),
-        mean_logit=float(logit.mean()),
+        mean_logit=mean,
         mean_probability=float(torch.cat(probabilities).double().mean()),
+        mean_score=score,
     )
 
 
@@ -77,7 +80,7 @@ def evaluate(
     soft: Tensor,
     class_prompt: str | None,
     n_score: int,
-    n_train: int,
+    train: range,
     n_images: int,
     report: Callable[[int, int], None],
 ) -> Evaluation:
@@ -91,7 +94,7 @@ def evaluate(
         soft: soft tokens [n, d].
         class_prompt: the prompt of the class-name baseline, None without a class name; cut at the context.
         n_score: number of held-out latents; the baseline uses the same ones, so the two compare in pairs.
-        n_train: number of training latents, at most as many as were used.
+        train: numbers of the training latents that the prompt was tuned on; at most the first ``n_score`` are scored.
         n_images: number of held-out images to return, at most ``n_score``, and of images of the class name.
         report: function that receives the number of images done and of all images.
 
@@ -100,26 +103,29 @@ def evaluate(
     """
     with torch.no_grad():
         explained = problem.encode_soft(soft)
-        runs: list[tuple[str, Conditioning, str, int]] = [
-            ("held_out", explained, "held_out", n_score),
-            ("train", explained, "train", n_train),
+        runs: list[tuple[str, Conditioning, str, range]] = [
+            ("held_out", explained, "held_out", range(n_score)),
+            ("train", explained, "train", train[:n_score]),
         ]
         if class_prompt is not None:
-            runs.append(("class_name", problem.pipeline.encode_text([class_prompt], cut=True), "held_out", n_score))
-    total, finished = sum(count for *_, count in runs), 0
+            runs.append(
+                ("class_name", problem.pipeline.encode_text([class_prompt], cut=True), "held_out", range(n_score))
+            )
+    total, finished = sum(len(latents) for *_, latents in runs), 0
     activation: dict[str, ActivationScore] = {}
     values: dict[str, Tensor] = {}
     pictures: dict[str, list[Picture]] = {}
-    for name, conditioning, stage, count in runs:
+    for name, conditioning, stage, latents in runs:
         batches, first = [], 0
-        for pixels, scores in problem.batches(conditioning, stage, count):
+        for pixels, scores in problem.batches(conditioning, stage, latents):
             batches.append(scores)
             finished += len(pixels)
             report(finished, total)
             if stage == "held_out":
                 _add_pictures(pictures, name, first, pixels, scores, n_images, problem.classifier.label_name)
             first += len(pixels)
-        activation[name] = activation_score(batches, numbers=problem.direction is not None)
+        numbers = problem.direction is not None
+        activation[name] = activation_score(batches, numbers=numbers, alone=numbers or problem.plain_class)
         values[name] = torch.cat([batch.logit for batch in batches]).double()
     shown = Evaluation(activation, pictures)
     if problem.direction is None:

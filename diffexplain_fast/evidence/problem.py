@@ -1,5 +1,6 @@
 """The problem that methods solve: a generator G(t), a classifier of its images, and seeds without stored state."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -214,7 +215,8 @@ class Problem:
         The worst image would dominate a mean of log-probabilities: a word that often draws the class and sometimes
         fails completely would rank behind a word that never draws it.
         """
-        return scores.probability if self.plain_class and scores.probability is not None else scores.score
+        plain = scores.probability if self.plain_class else None
+        return _nan_if_unknown(scores.score if plain is None else plain, scores)
 
     def promise(self, scores: Scores) -> Tensor:
         """Return what compares prompts that may all fail [B]: the log-odds of a plain class, else the target score.
@@ -224,23 +226,35 @@ class Problem:
         a prompt whose pictures all convince.
         """
         if not self.plain_class or scores.probability is None:
-            return scores.score
+            return _nan_if_unknown(scores.score, scores)
         probability = scores.probability.double().clamp(_HOPELESS, _CONVINCING)
         return (probability.log() - (1 - probability).log()).float()
 
     @torch.no_grad()
-    def batches(self, conditioning: Conditioning, stage: str, count: int) -> Iterator[tuple[Tensor, Scores]]:
-        """Generate and score latents 0 to count - 1 of a stage, a batch at a time.
+    def batches(self, conditioning: Conditioning, stage: str, latents: int | range) -> Iterator[tuple[Tensor, Scores]]:
+        """Generate and score latents of a stage, a batch at a time.
+
+        Args:
+            conditioning: of one prompt.
+            stage: as in ``images``.
+            latents: numbers of start latents, or how many of them from 0.
 
         Raises:
-            NonFiniteError: an image or a score is NaN or infinite.
+            NonFiniteError: an image, a score, or the logit or probability of the target's class is NaN or infinite.
         """
-        for first in range(0, count, self.forward_batch):
-            indices = range(first, min(first + self.forward_batch, count))
+        every = range(latents) if isinstance(latents, int) else latents
+        for first in range(0, len(every), self.forward_batch):
+            indices = every[first : first + self.forward_batch]
             pixels = self.images(conditioning, stage, indices)
             scores = self.scores(pixels)
-            if not (pixels.isfinite().all() and scores.score.isfinite().all()):
+            numbers = pixels, scores.score, scores.logit, scores.probability
+            if not all(part.isfinite().all() for part in numbers if part is not None):
                 raise NonFiniteError(
-                    f"scores: wanted finite images and scores for {stage} latents {indices}, got NaN or inf"
+                    f"scores: wanted finite images, answers and scores for {stage} latents {indices}, got NaN or inf"
                 )
             yield pixels, scores
+
+
+def _nan_if_unknown(values: Tensor, scores: Scores) -> Tensor:
+    """Return values [B], and NaN for images whose answer is NaN, so that nothing is ranked by them."""
+    return values.where(scores.known | ~values.isfinite(), math.nan)

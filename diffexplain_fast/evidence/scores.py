@@ -26,6 +26,12 @@ class Scores(NamedTuple):
     hit: Tensor | None
     answer: Tensor | None = None
 
+    @property
+    def known(self) -> Tensor:
+        """Whether the answer to an image is no NaN, bool [B]: of exclusive classes NaN in any makes all unknown."""
+        unknown = self.logit.isnan()
+        return ~(unknown if self.probability is None else unknown | self.probability.isnan())
+
 
 def scores_of(answers: Sequence[Tensor], label: int | None, output: str = SOFTMAX) -> Scores:
     """Return the scores of B images.

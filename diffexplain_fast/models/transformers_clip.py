@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.models.added_words import added_words
 from diffexplain_fast.models.frozen import frozen
 from diffexplain_fast.models.hooked import uncompiled
 from diffexplain_fast.models.labels import check_text
@@ -176,19 +177,18 @@ class ClipText:
 
     @cached_property
     def words(self) -> dict[int, str]:
-        """Id and spelling of the tokens that are whole words with a trained embedding; the only single letter is "a".
+        """Id and spelling of whole words with a trained embedding, added ones too; the only single letter is "a".
 
         If hardly any token is a word, for example in a tokenizer of letters, it returns all trained tokens.
         """
         norms = self.table.norm(dim=-1).tolist()
         trained = {i: word for i, word in self.vocabulary.items() if norms[i] > 0}
         tokens = self.tokenizer.convert_ids_to_tokens(list(trained))
-        whole = {
-            i: word
-            for token, (i, word) in zip(tokens, trained.items(), strict=True)
-            if token.endswith(_WORD_END) and (len(word) > 1 or word == "a") and word.isalpha()
-        }
-        return whole if len(whole) >= _FEWEST_WORDS else trained
+        pairs = zip(tokens, trained.items(), strict=True)
+        words = {i: word for token, (i, word) in pairs if token.endswith(_WORD_END) and word.isalpha()}
+        whole = {i: word for i, word in words.items() if len(word) > 1 or word == "a"}
+        whole = whole if len(whole) >= _FEWEST_WORDS else trained
+        return whole | {i: trained[i] for i in added_words(self.tokenizer, whole.values()) if i in trained}
 
     @property
     def placeholder(self) -> int:

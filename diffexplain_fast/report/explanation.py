@@ -153,7 +153,8 @@ def _headings(explanation: Explanation) -> Headings:
     independent = has_independent_classes(explanation)
     yes = "with a probability above 0.5 of" if independent else "answered"
     scale = "log-odds" if independent else "logit"
-    mean, term = ("score", "target") if explanation.label is None else (scale, scale)
+    other = any(score.mean_score is not None for score in explanation.activation.values())
+    mean, term = ("score", "target") if explanation.label is None or other else (scale, scale)
     share = f"{yes} “{explanation.label or explanation.target}”"  # what counts as a hit, also for a sum
     return Headings(share, "The target is not a class, so its pictures have no rate.", mean, term, scale)
 

@@ -131,7 +131,7 @@ def _draw_scores(axis: "Axes", explanation: Explanation) -> None:
     rows = [(_NAMES.get(name, name), score) for name, score in explanation.activation.items()]
     rates = all(score.rate is not None for _, score in rows)
     for place, (_, score) in enumerate(rows):
-        value = score.rate if rates and score.rate is not None else score.mean_logit
+        value = score.rate if rates and score.rate is not None else score.mean_target
         axis.barh(place, value)
         if score.interval is not None:
             axis.plot(score.interval, (place, place), color="black")

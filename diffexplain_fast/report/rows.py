@@ -17,6 +17,8 @@ class ScoreRow(NamedTuple):
 def score_rows(explanation: Explanation) -> list[ScoreRow]:
     """Return the scores of an explanation, those on unseen draws first."""
     used = "the steps used" if moving_steps(explanation) else "the steps looked at, none of which changed the prompt"
+    if moving_steps(explanation) and explanation.settings.get("found", {}).get("moved") is False:
+        used = "the steps used, none of which made the prompt better"
     names = {
         "held_out": "Explanation, unseen start noise",
         "class_name": "Only the class name, the same unseen start noise",

@@ -56,6 +56,9 @@ def verdict_of(explanation: Explanation) -> Verdict:
     verb = ("see", f"“{name}” in") if has_independent_classes(explanation) else ("answer", f"“{name}” to")
     headline = _headline(level, hits, score, verb, shown, named=bool(words))
     compared = _compare(score, explanation.activation.get("class_name"))
+    if score.mean_score is not None:  # of a sum the class that counts as a hit is a part only
+        mean = effect_text(score.mean_score, signs="")
+        compared.append(f"The mean of {explanation.target} is {mean} over {score.n} unseen draws.")
     more = [*compared, *_describe_name(explanation), *_describe_shortcuts(shortcuts)]
     if near:
         what = "A part of the prompt has no name" if words else "No words name the prompt"
@@ -257,7 +260,7 @@ def describe_outcome(explanation: Explanation) -> str:
 
 def _describe_number(explanation: Explanation, score: ActivationScore, baseline: ActivationScore | None) -> str:
     if not is_number(explanation):
-        return f"Mean target score {effect_text(score.mean_logit, signs='')} over {score.n} unseen draws."
+        return f"Mean target score {effect_text(score.mean_target, signs='')} over {score.n} unseen draws."
     within = "" if score.interval is None else f" [{output_text(score.interval[0])}, {output_text(score.interval[1])}]"
     mean = f"{output_text(score.mean_logit)}{within} over {score.n} unseen draws"
     sentence = f"The mean {explanation.label or 'output'} is {mean}"

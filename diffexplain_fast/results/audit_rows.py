@@ -171,7 +171,7 @@ class FoundFeature(Record):
 
     Attributes:
         target: label of the class, or description of another target.
-        words: the vocabulary words nearest to the tokens.
+        words: of the prefix of the prompt, and the vocabulary words nearest to its tokens.
         effect: of the tokens after captions without the target's own object, on the value of the target.
         low: lower end of its interval, of half the audit's level, because there may be two looks.
         high: upper end.

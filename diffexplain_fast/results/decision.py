@@ -16,6 +16,8 @@ MEASURES = ("false_answers", "spurious", "findings", "worst_group", UNEXPLAINED)
 _OF_EFFECTS = ("spurious", "findings")
 _OF_ONE_AUDIT = ("worst_group", UNEXPLAINED)
 _CONDITION = re.compile(r"\s*(\w+)\s*([<>])\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_PROBABILITY = re.compile(r"ClassProbability\((.*)\)", re.DOTALL)
+"""The log probability of a class, as a target that was asked for by name is described."""
 _RAISES = ("spurious", "more")
 
 
@@ -161,7 +163,7 @@ def _false_answers(rows: Sequence[AuditRow], photographs: Photographs | None) ->
     if not ends:
         return 0.0, f"no shortcut is found that raises answers{unknown}"
     low, row = max(ends, key=lambda end: end[0])
-    return low, f"{row.target} in pictures with {row.concept}{unknown}"
+    return low, f"{_spoken(row.target)} in pictures with {row.concept}{unknown}"
 
 
 def _spurious(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:
@@ -187,7 +189,13 @@ def _worst_group(rows: Sequence[AuditRow], photographs: Photographs | None) -> t
         wanted = "own pictures with labels, or generated pictures of the targets' own objects, for worst_group"
         raise wrong_value("condition", wanted, "an audit without")
     share, where, target = min(known, key=lambda one: one[0])
-    return share, f"generated pictures of {target} with {where}"
+    return share, f"generated pictures of {_spoken(target)} with {where}"
+
+
+def _spoken(target: str) -> str:
+    """Return the class with which pictures are answered, of a target that may be its log probability by name."""
+    found = _PROBABILITY.fullmatch(target)
+    return found[1] if found else target
 
 
 def _unexplained(rows: Sequence[AuditRow], photographs: Photographs | None) -> tuple[float, str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Annotated, TypedDict, get_type_hints
+from typing import Annotated, get_type_hints
 
 import torch
 from PIL import Image
@@ -12,6 +12,7 @@ from PIL import Image
 from diffexplain_fast.errors import CorruptFileError, describe, wrong_type
 from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import (
+    NEWER,
     Count,
     JsonObject,
     Magnitude,
@@ -28,6 +29,7 @@ from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.images import png_bytes, read_png
 from diffexplain_fast.results.named import Named
 from diffexplain_fast.results.pictures import Picture, picture_records, read_pictures
+from diffexplain_fast.results.told_settings import ToldSettings
 from diffexplain_fast.results.truth import Truth, checked_truth
 from diffexplain_fast.storage import (
     MANIFEST,
@@ -54,9 +56,11 @@ class ActivationScore:
             classes), None for a target that is not a class, and for a regression.
         interval: 95 % interval of the rate (Wilson's), or for a regression of the mean (Student's, if n > 1) in units
             of the output.
-        mean_logit: mean target score; for a class the mean of its logit (log-odds for a sigmoid, logarithm or log-odds
-            for probabilities), for an output of a regression its mean.
+        mean_logit: mean target score; for a target with a class the mean of the class's logit (log-odds for a sigmoid,
+            logarithm or log-odds for probabilities), for an output of a regression its mean.
         mean_probability: mean probability of the target class.
+        mean_score: mean of the target that was optimised, such as a sum; None for a class or an output of a regression
+            by itself, and in files of earlier versions.
     """
 
     n: Count
@@ -64,6 +68,12 @@ class ActivationScore:
     interval: tuple[Number, Number] | None
     mean_logit: Number
     mean_probability: Probability | None
+    mean_score: Number | None = field(default=None, metadata=NEWER)
+
+    @property
+    def mean_target(self) -> float:
+        """The mean of the target: of a class by itself its logit, of an output of a regression the output."""
+        return self.mean_logit if self.mean_score is None else self.mean_score
 
 
 @dataclass
@@ -236,7 +246,7 @@ class Explanation(Drawn):
                 apart = name in ("images", "prompt_embeds", "pictures", "others")
                 if not apart and (name in record or name not in _NEW):
                     record[name] = read_as(kind, record[name], f"{path}, {name}")
-            read_as(_Settings, record["settings"], f"{path}, settings")
+            read_as(ToldSettings, record["settings"], f"{path}, settings")
             read = cache(lambda name: read_png(folder, name, files))
             record["images"] = [read(name) for name in read_as(list[str], record["images"], f"{path}, images")]
             record["pictures"] = read_pictures(record.get("pictures", {}), read, f"{path}, pictures")
@@ -253,33 +263,6 @@ def first_words(explanation: Explanation) -> list[str]:
     if explanation.named is not None and explanation.named["words"]:
         return [*explanation.named["words"]]
     return [token[0].word for token in explanation.words if token]
-
-
-class _Found(TypedDict, total=False):
-    by: str | None
-    moved: bool | None
-    steps_convinced: Count | None
-    attempt: Count | None
-    attempt_convinced: Count | None
-    left_out: list[str] | None
-
-
-class _Validation(TypedDict):
-    attempt: Count
-    step: Count
-
-
-class _Started(TypedDict):
-    name: str
-
-
-class _Settings(TypedDict, total=False):
-    """The settings that summaries and pages read again, each where it is there."""
-
-    found: _Found
-    validations: list[_Validation]
-    starts: list[_Started]
-    to_be_beyond: Number | None
 
 
 def _check_rate(score: ActivationScore, place: str) -> None:

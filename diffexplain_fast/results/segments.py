@@ -12,14 +12,14 @@ class SegmentRow(Record):
     """What a segmenter finds of one concept in explained pictures of a target.
 
     Attributes:
-        target: description of the target.
+        target: label of the class, with its index where classes share the label; its index without labels.
         concept: "group:value".
         presence: share of the pictures in which the concept covers at least 2 % of the pixels.
         usual: the same in pictures of the class name only; None without such pictures.
         pixels: share of the pixels that it covers, mean over the pictures in which it is present; None in none.
-        drop: by how much the target's value falls where the concept is removed: the region drawn anew with the
-            picture's own prompt, minus the region drawn anew without a prompt, mean over pictures; None where it is
-            present in no picture.
+        drop: by how much the value of the class in an audit falls where the concept is removed: the region drawn anew
+            with the picture's own prompt, minus the region drawn anew without a prompt, mean over pictures; None where
+            it is present in no picture.
         low: lower end of Student's interval of ``drop``; None for one picture.
         high: upper end.
         removed: pictures in which it was removed.
@@ -46,7 +46,7 @@ class PrefixRow(Record):
         rate: share of unseen pictures that are answered with the target, None for a target without a class.
         low: lower end of Wilson's interval of ``rate``.
         high: upper end.
-        logit: mean of the target's score.
+        logit: mean of the target's score; for a class by itself of its logit.
         words: the nearest word of every soft token.
         pictures: unseen pictures.
     """

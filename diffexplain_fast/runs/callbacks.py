@@ -57,6 +57,8 @@ class _Dashboard(ABC):
         rates = {name: score.rate for name, score in explanation.activation.items()}
         numbers = {f"result/rate/{name}": rate for name, rate in rates.items() if rate is not None}
         numbers |= {f"result/logit/{name}": score.mean_logit for name, score in explanation.activation.items()}
+        means = {name: score.mean_score for name, score in explanation.activation.items()}
+        numbers |= {f"result/score/{name}": mean for name, mean in means.items() if mean is not None}
         named = explanation.named["words"] if explanation.named is not None else []
         words = " ".join(named or [token[0].word for token in explanation.words if token])
         self._results += 1

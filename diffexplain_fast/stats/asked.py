@@ -91,8 +91,18 @@ class Asked:
 
     @property
     def terms(self) -> int:
-        """Number of columns of the regression."""
+        """Number of columns of the regression, without those of groups that captions leave out."""
         return 1 + sum(count - 1 for count in self.levels)
+
+    @property
+    def rank(self) -> int:
+        """Number of independent columns of the regression; only more pictures than that say how sure effects are."""
+        return int(np.linalg.matrix_rank(columns(self.design, self.levels)))
+
+    @property
+    def most_terms(self) -> int:
+        """The rank that no part of these captions exceeds: a group that some leave out has one column more."""
+        return self.terms + int((self.design < 0).any(0).sum())
 
     def least(self, column: int) -> int:
         """Return how many pictures that all ask for one value of a column are enough for effects in them, one by one:
@@ -112,7 +122,8 @@ def check_asked(asked: Asked, looks: Sequence[int]) -> None:
     """
     if asked.weights is not None:
         check_effective(asked.weights)
-    terms = int(np.linalg.matrix_rank(columns(asked.design[: min(looks)], asked.levels)))
-    if min(looks) <= terms:
-        wanted = f"more than {asked.terms}, one a term of these concepts; ask for more pictures, or name fewer concepts"
+    if min(looks) <= asked.part(slice(min(looks))).rank:
+        wanted = (
+            f"more than {asked.most_terms}, one a term of these concepts; ask for more pictures, or name fewer concepts"
+        )
         raise wrong_value("pictures", wanted, min(looks))

@@ -82,7 +82,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown explanation": ({"explain": {}, "targets": ["fsh"]}, "label: wanted one of 4 known names"),
     "more terms than pictures": (
         {"concepts": {"first": MANY, "second": MANY, "third": MANY}},
-        "pictures: wanted more than 28, one a term of these concepts; .* got 24",
+        "pictures: wanted more than 31, one a term of these concepts; .* got 24",
     ),
     "a label that no caption has room for": (
         {"concepts": {"background": ["desert", "snow"]}, "own_pictures": 24, "label": " ".join(["tree"] * 74)},

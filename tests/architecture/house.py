@@ -165,6 +165,7 @@ DOORS = {
         "reserve": "api",
     },
     "models": {
+        "added_words": "methods",
         "attributes": "engine",
         "classifier": ANY,
         "conditioning": "editing evidence measuring methods",
@@ -259,7 +260,7 @@ DOORS = {
         "outputs": ANY,
     },
     "tinyworld": {
-        "grammar": "recipe evidence",
+        "grammar": "recipe evidence models",
         "low_rank": "models recipe",
         "render": "recipe",
         "rewording": "evidence",

@@ -1,12 +1,43 @@
 """Activation scores: computed by hand, and on latents that training never uses."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from diffexplain_fast.evidence.evaluation import _add_pictures, activation_score
+from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.evidence.scores import Scores
+from diffexplain_fast.number_texts import effect_text
 from diffexplain_fast.stats.intervals import wilson_interval
+from diffexplain_fast.targets import as_target
 from tests.explaining import QUICK, quick_explainer
+
+
+@pytest.mark.parametrize("target", ["logit:boat - 10*logit:fish", "logit:boat + 5*neuron:layer2:3", "-logit:fish"])
+def test_the_mean_of_the_target_is_in_the_scores_and_in_the_report(target: str, tmp_path: Path) -> None:
+    options = {**QUICK, "n_score": 8}
+    with quick_explainer() as explainer:
+        rows, (found,) = explainer.prefixes(target, ("the",), **options)
+        sampler = explainer._sampler(2, None)
+        bound = as_target(target).bind(explainer.classifier)
+        problem = Problem(explainer.pipeline, sampler, explainer.classifier, bound, "the", 0)
+        parts = problem.batches(problem.encode_soft(found.prompt_embeds), "held_out", 8)
+        scores = [part.score for _, part in parts]
+    score = found.activation["held_out"]
+    assert score.mean_score == pytest.approx(float(torch.cat(scores).mean()), rel=1e-4)
+    assert rows[0].logit == score.mean_target == score.mean_score
+    if found.label is not None:
+        assert score.mean_score != pytest.approx(score.mean_logit)
+    said = effect_text(score.mean_score, signs="")
+    assert said in found.summary() and f">{said}</span>" in found.report(tmp_path / "a.html").read_text()
+
+
+def test_a_class_has_its_logit_alone() -> None:
+    with quick_explainer() as explainer:
+        rows, (found,) = explainer.prefixes("boat", ("the",), **QUICK)
+    score = found.activation["held_out"]
+    assert score.mean_score is None and rows[0].logit == score.mean_logit == score.mean_target
 
 
 def test_a_score_has_the_numbers_computed_by_hand() -> None:

@@ -2,11 +2,17 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from diffexplain_fast.api.explainer import Explainer
+from diffexplain_fast.errors import NonFiniteError
 from diffexplain_fast.evidence.scores import Scores
 from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
+from diffexplain_fast.models.classifier import Classifier
+from diffexplain_fast.targets import Disagreement, Neuron
 from tests.explaining import QUICK, assert_same_result, quick_explainer
 from tests.methods.diffexplainer.test_population import problem_of
+from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
 
 def numbers(seed: int, stage: str, index: int) -> list[float]:
@@ -56,6 +62,53 @@ def test_a_prompt_that_always_convinces_promises_more_than_one_that_overwhelms_a
 
     assert promise(0.96, 0.97) > promise(1.0, 0.4) and promise(1.0, 1.0) == promise(0.96, 0.97)
     assert promise(1e-4) > promise(1e-6) > promise(0.0), "failures are told apart"
+
+
+class HalfBroken(nn.Module):
+    """The tiny classifier, whose first class is NaN in all pictures but the first of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = tiny_classifier()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits [B, 4]."""
+        logits = self.model(pixels)
+        broken = (torch.arange(len(logits))[:, None] > 0) & (torch.arange(4) == 0)
+        return logits.masked_fill(broken, float("nan"))
+
+
+@pytest.mark.parametrize("start", ["red", "auto"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "fish",
+        "logit:fish",
+        "logit:fish - logit:tree",
+        "disagreement",
+        "logit:fish + 0.5*neuron:model.layer2:1",
+        "units",
+    ],
+)
+def test_nan_of_a_class_is_refused_where_the_answers_are_shown(target: str, start: str) -> None:
+    module = HalfBroken()
+    other = Classifier(tiny_classifier(), labels=LABELS)
+    wanted = {"disagreement": Disagreement(other, "fish"), "units": Neuron("model.layer2", 1)}.get(target, target)
+    options = {**QUICK, "iterations": 1, "candidates": ["red", "snow"], "start": start, "n_validation": 4}
+    classifier = Classifier(module, labels=LABELS, output="softmax")
+    with Explainer(tiny_sd(), classifier) as explainer:
+        if target == "units":  # nothing of the classes is shown beside a unit
+            assert explainer.explain(wanted, **options).activation["held_out"].rate is None
+            return
+        with pytest.raises(NonFiniteError, match=r"scores|screening"):
+            explainer.explain(wanted, **options)
+
+
+def test_nan_of_another_independent_class_says_nothing_of_this_one() -> None:
+    with Explainer(tiny_sd(), Classifier(HalfBroken(), labels=LABELS, output="sigmoid")) as explainer:
+        for target in ("fish", "logit:fish"):
+            found = explainer.explain(target, **{**QUICK, "iterations": 1}).activation["held_out"]
+            assert found.mean_probability is not None and 0 < found.mean_probability < 1
 
 
 def test_rows_are_counted_with_and_without_gradient() -> None:

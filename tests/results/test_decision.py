@@ -104,6 +104,13 @@ def test_placebos_are_no_rows_that_could_be_findings() -> None:
     assert not decide("findings>0", [replace(DESERT, role="less")], None)[0].failed
 
 
+def test_a_log_probability_that_was_asked_for_by_name_is_spoken_of_as_its_class() -> None:
+    rows = [replace(row, target=f"ClassProbability({row.target})") for row in ROWS]
+    for text in ("worst_group<0.85", "false_answers>0.05"):
+        ((plain,), (by_name,)) = (decide(text, some, None) for some in (ROWS, rows))
+        assert by_name == plain and "ClassProbability" not in plain.sentence
+
+
 def test_the_worst_group_is_that_of_own_pictures_or_of_findings() -> None:
     (own,) = decide("worst_group<0.85", ROWS, PHOTOGRAPHS)
     assert own.failed and own.value == 0.83 and "fish with background:snow" in own.sentence

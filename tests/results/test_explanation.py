@@ -63,6 +63,18 @@ def test_a_target_without_a_class_is_loaded_as_it_was_saved(tmp_path: Path) -> N
     assert_equal(Explanation.load(without.save(tmp_path / "neuron")), without)
 
 
+def test_the_mean_of_a_sum_is_loaded_and_files_of_earlier_versions_have_none(tmp_path: Path) -> None:
+    score = ActivationScore(8, 0.5, (0.2, 0.8), 1.0, 0.5, -2.5)
+    total = example(target="ClassLogit(boat) - ClassLogit(fish)", activation={"held_out": score})
+    assert_equal(Explanation.load(total.save(tmp_path / "sum")), total)
+    assert score.mean_target == -2.5 and ActivationScore(8, 0.5, (0.2, 0.8), 1.0, 0.5).mean_target == 1.0
+    before = {"held_out": {key: value for key, value in vars(score).items() if key != "mean_score"}}
+    (read,) = Explanation.load(tampered(tmp_path / "before", activation=before)).activation.values()
+    assert read.mean_score is None and read.mean_target == 1.0
+    with pytest.raises(CorruptFileError, match="activation"):
+        Explanation.load(tampered(tmp_path / "less", activation={"held_out": {"n": 8, "rate": None}}))
+
+
 def test_a_regression_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
     score = ActivationScore(8, None, (31.5, 36.25), 34.0, None)
     number = example(activation={"held_out": score}, output="regression", reached=False)

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import keeping, wrong_value
 from diffexplain_fast.evidence.evaluation import evaluate
 from diffexplain_fast.evidence.identity import NEWER, answers_of, identity_of
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
 from diffexplain_fast.methods.diffexplainer.running import Callback, label_of, name_result, optimised
 from diffexplain_fast.methods.diffexplainer.settings import configuration_of, settings_of
+from diffexplain_fast.methods.diffexplainer.state import tuned_on
 from diffexplain_fast.methods.diffexplainer.state_files import STATE_FILES
 from diffexplain_fast.methods.diffexplainer.vocabulary import check_given
 from diffexplain_fast.models.pipeline import Pipeline
@@ -63,6 +64,9 @@ def explain_target(
         ValueError: a start, a candidate or a checkpoint that does not fit the problem.
         NonFiniteError: NaN or infinity in a loss, a picture or a score.
         StorageError: a checkpoint that cannot be written.
+
+    Any error after the first validation, also of the classifier's own code, has the best soft tokens [n, d] so far in
+    ``last_good``.
     """
     began, identity, checkpoints, label = time.perf_counter(), identity_of(problem), None, label_of(problem)
     truth = checked_truth((problem.classifier.truth or {}).get(label), "truth")  # before the search: it may be set late
@@ -71,12 +75,13 @@ def explain_target(
         configuration = configuration_of(problem, options)
         checkpoints = Checkpoints(checkpoint, configuration, STATE_FILES, partial(answers_of, problem), NEWER, asked)
     state = optimised(problem, options, checkpoints, callback)
-    name_result(problem, options, state, checkpoints, callback)
+    with keeping("last_good", lambda: state.best):
+        name_result(problem, options, state, checkpoints, callback)
     can_be_drawn = label is not None and problem.pipeline.knows(label)
     class_prompt = " ".join(part for part in (options.prefix, label) if part) if can_be_drawn else None
-    used = options.images_per_step * (len(state.history) if options.fresh_latents else 1)
-    counts = (options.n_score, min(options.n_score, used), options.n_images)
-    found = evaluate(problem, state.best, class_prompt, *counts, counter(callback, "evaluate"))
+    counts = (options.n_score, tuned_on(options, state), options.n_images)
+    with keeping("last_good", lambda: state.best):
+        found = evaluate(problem, state.best, class_prompt, *counts, counter(callback, "evaluate"))
     given = {"asked": {**asked}} if asked else {}
     seconds = {"optimise": sum(item.seconds for item in state.history), "all": time.perf_counter() - began}
     return Explanation(

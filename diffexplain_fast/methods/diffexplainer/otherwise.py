@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from diffexplain_fast.errors import keeping
 from diffexplain_fast.evidence.cost import Spent
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.budget import MODES
@@ -41,27 +42,30 @@ def explain_otherwise(
         checkpoint: folder of the first; each of the others has a folder in it.
         callback: as there.
         asked: as there.
+
+    Any error has ``first``, with the others that were done, in ``finished``.
     """
-    for number in range(1, modes):
-        there = (first, *first.others)
-        before = [soft_of_name_or_prompt(problem, found) for found in there]
-        other = problem.after(before, spent_by(there))
-        if other.cost.leaves_out(MODES):
-            first.settings["found"]["left_out"] += other.cost.left_out
-            return
-        folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
-        found = explain_target(other, options, folder, callback, asked)
-        said, spent = soft_of_name_or_prompt(problem, found), spent_by((*there, found))
-        after = problem.after([said], spent)
-        again = not after.cost.is_at_limit and any(is_shown(after, one.images) for one in there)
-        _add_cost(found, after.cost.record())  # before anything else takes time
-        if again:
-            folder = None if folder is None else folder.with_name(f"{folder.name}-again")
-            more: Spent = found.settings["found"]["cost"]
-            earlier = spent_by((*there, found))
-            found = explain_target(problem.after([*before, said], earlier), options, folder, callback, asked)
-            _add_cost(found, more)
-        first.others.append(found)
+    with keeping("finished", lambda: [first]):
+        for number in range(1, modes):
+            there = (first, *first.others)
+            before = [soft_of_name_or_prompt(problem, found) for found in there]
+            other = problem.after(before, spent_by(there))
+            if other.cost.leaves_out(MODES):
+                first.settings["found"]["left_out"] += other.cost.left_out
+                return
+            folder = None if checkpoint is None else Path(checkpoint) / f"mode-{number}"
+            found = explain_target(other, options, folder, callback, asked)
+            said, spent = soft_of_name_or_prompt(problem, found), spent_by((*there, found))
+            after = problem.after([said], spent)
+            again = not after.cost.is_at_limit and any(is_shown(after, one.images) for one in there)
+            _add_cost(found, after.cost.record())  # before anything else takes time
+            if again:
+                folder = None if folder is None else folder.with_name(f"{folder.name}-again")
+                more: Spent = found.settings["found"]["cost"]
+                earlier = spent_by((*there, found))
+                found = explain_target(problem.after([*before, said], earlier), options, folder, callback, asked)
+                _add_cost(found, more)
+            first.others.append(found)
 
 
 def _add_cost(found: Explanation, more: Spent) -> None:

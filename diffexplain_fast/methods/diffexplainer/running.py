@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from diffexplain_fast.errors import NoRoomError
+from diffexplain_fast.errors import NoRoomError, keeping
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.album import album_of
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
@@ -67,7 +67,8 @@ def optimised(
         callback(Progress("optimise", done, done + left, last.loss, last.logit, each * left))
 
     save = checkpoints.save if checkpoints else lambda state: None
-    optimise(problem, options, state, save, report_step)
+    with keeping("last_good", lambda: state.best):
+        optimise(problem, options, state, save, report_step)
     return state
 
 

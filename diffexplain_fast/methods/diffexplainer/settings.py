@@ -32,6 +32,7 @@ def settings_of(problem: Problem, options: Options, state: State, class_prompt: 
     """
     best = state.ranking[state.best_attempt]
     return {
+        "class_index": problem.label,
         "options": values_of(options),
         "class_name_prompt": class_prompt,
         "class_name_prompt_cut": class_prompt is not None and not problem.pipeline.fits(class_prompt),

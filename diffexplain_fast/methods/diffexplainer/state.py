@@ -113,6 +113,25 @@ def still_steps(state: State) -> list[Count]:
     return found
 
 
+def tuned_on(options: Options, state: State) -> range:
+    """Return the numbers of the training latents of the steps that led to the best state, and of no other attempt.
+
+    Where no step bettered the start of its attempt, they are those of all steps of that attempt.
+
+    Args:
+        options: pictures of a step, and whether each step has latents of its own.
+        state: at the end of the optimisation.
+    """
+    if not options.fresh_latents:
+        return range(options.images_per_step)
+    steps = {entry["attempt"]: entry["step"] for entry in state.validations}
+    before = sum(count for attempt, count in steps.items() if attempt < state.best_attempt)
+    own = [entry for entry in state.validations if entry["attempt"] == state.best_attempt]
+    best = next((entry["step"] for entry in own if (entry["rate"], entry["score"]) == state.best_score), 0)
+    end = before + (best or own[-1]["step"])
+    return range(before * options.images_per_step, end * options.images_per_step)
+
+
 def has_moved(state: State) -> bool:
     """Whether steps of the gradient bettered the start of the best state."""
     start = state.starts[state.best_attempt]

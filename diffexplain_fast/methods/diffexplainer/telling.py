@@ -20,7 +20,7 @@ from diffexplain_fast.evidence.seeds import normal, seeded_generator, uniform
 from diffexplain_fast.methods.diffexplainer.budget import NAMING
 from diffexplain_fast.methods.diffexplainer.kept import Kept
 from diffexplain_fast.methods.diffexplainer.screening import soft_from_text, with_last
-from diffexplain_fast.methods.diffexplainer.vocabulary import is_whole
+from diffexplain_fast.methods.diffexplainer.vocabulary import whole_words
 from diffexplain_fast.models.conditioning import Conditioning
 
 NAME = "naming"
@@ -92,13 +92,13 @@ def telling_words(
         NonFiniteError: an error of the denoiser is NaN or infinite.
     """
     names, key = problem.pipeline.words(), [NAME, name, *["most"] * of_most]
-    told = kept.scored(key, TOLD + _PRESELECTED, lambda: _told(problem, soft, names, of_most))
+    told = kept.scored(key, TOLD + _PRESELECTED, lambda: _told(problem, soft, of_most))
     best, asked = ([names[int(place)] for place in part if place >= 0] for part in (told[:TOLD], told[TOLD:]))
     return best, [word for word in asked if word not in best]
 
 
 @torch.no_grad()
-def _told(problem: Problem, soft: Tensor, names: list[str], of_most: bool) -> Tensor:
+def _told(problem: Problem, soft: Tensor, of_most: bool) -> Tensor:
     """Return the places of words in the vocabulary, of the best [TOLD] and of all [_PRESELECTED]; -1 after the last."""
     told = torch.full((TOLD + _PRESELECTED,), -1.0, dtype=torch.float64, device="cpu")
     pixels = problem.images(problem.encode_soft(soft), NAME, [*range(PICTURES)])
@@ -107,7 +107,7 @@ def _told(problem: Problem, soft: Tensor, names: list[str], of_most: bool) -> Te
         return told
     samples = _Samples(problem, LatentModels(problem.pipeline, one_shape=False).encode(pixels[convincing]))
     neutral = soft_from_text(problem.pipeline, "a", len(soft))
-    chosen = _preselected(samples, soft, neutral, names)
+    chosen = _preselected(samples, soft, neutral)
     softs = {place: with_last(problem, neutral, [place])[0] for place in chosen}
     usual, gains = samples.errors(neutral, 0, _FEW + _MORE), dict[int, Tensor]()
     for first, count, among in ((0, _FEW, _PRESELECTED), (_FEW, _MORE, _BETTER)):
@@ -123,10 +123,10 @@ def _told(problem: Problem, soft: Tensor, names: list[str], of_most: bool) -> Te
     return told
 
 
-def _preselected(samples: _Samples, soft: Tensor, neutral: Tensor, names: list[str]) -> list[int]:
+def _preselected(samples: _Samples, soft: Tensor, neutral: Tensor) -> list[int]:
     """Return places of words: by turns those that lower the error to the first order, and those nearest to a token."""
     problem, slopes, lowering = samples.problem, samples.slope(neutral), list[Tensor]()
-    whole = [place for place, name in enumerate(names) if is_whole(name)]
+    whole = whole_words(problem.pipeline)
     for first in range(0, len(whole), _ENCODED):
         text = problem.encode_soft(with_last(problem, neutral, whole[first : first + _ENCODED]))
         pairs = zip(_parts(text), slopes, strict=True)

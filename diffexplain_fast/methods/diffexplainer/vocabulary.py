@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.problem import Problem
 from diffexplain_fast.methods.diffexplainer.options import Options
+from diffexplain_fast.models.added_words import added_words
 from diffexplain_fast.models.pipeline import Pipeline
 
 SMALL_VOCABULARY = 256
@@ -64,7 +65,8 @@ def candidates(problem: Problem, options: Options) -> list[str]:
     """
     pipeline, words = problem.pipeline, list(options.candidates or ())
     if not words and vocabulary_is_small(pipeline):
-        whole = dict.fromkeys(filter(is_whole, pipeline.words()))
+        names = pipeline.words()
+        whole = dict.fromkeys(names[place] for place in whole_words(pipeline))
         words = [word for word in whole if len(pipeline.token_embeddings(word)) == 1]
     fitting = [word for word in words or _labels(problem, options) if fits(pipeline, word, options.n_tokens)]
     return distinct(pipeline, fitting)
@@ -101,9 +103,14 @@ def _labels(problem: Problem, options: Options) -> list[str]:
     return labels if few and not vocabulary_is_small(problem.pipeline) else []
 
 
-def is_whole(word: str) -> bool:
-    """Whether an entry of a vocabulary is a word that can name something, and no letter, article or preposition."""
-    return len(word) >= _SHORTEST_WORD and word.isalpha()
+def whole_words(pipeline: Pipeline) -> list[int]:
+    """Return the places in ``pipeline.words()`` of those that can name something: no letters, articles, prepositions.
+
+    What somebody added to the tokenizer is a name, whatever its letters are.
+    """
+    names = pipeline.words()
+    added = {*added_words(pipeline.tokenizers[0], names).values()}
+    return [i for i, word in enumerate(names) if word in added or (len(word) >= _SHORTEST_WORD and word.isalpha())]
 
 
 def vocabulary_is_small(pipeline: Pipeline) -> bool:

@@ -38,7 +38,8 @@ def phrasing_errors(
     """
     numbers = np.unique(plan.phrasing)
     counts = [int((plan.phrasing == number).sum()) for number in numbers]
-    if len(numbers) < LEAST_PHRASINGS or min(counts) < plan.asked.terms + _SPARE:
+    least = max(plan.asked.terms + _SPARE, plan.asked.most_terms + 1)
+    if len(numbers) < LEAST_PHRASINGS or min(counts) < least:
         return {}
     places, parts, values = plan.asked.places, [], values / np.where(np.asarray(units) > 0, units, 1.0)
     for number in numbers:

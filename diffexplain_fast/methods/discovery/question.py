@@ -19,8 +19,8 @@ class Found(NamedTuple):
     """What an explanation found.
 
     Attributes:
-        soft: token embeddings [n, d].
-        words: the vocabulary words nearest to them.
+        soft: token embeddings [n, d] of the whole prompt, those of a prefix first.
+        words: the words of the prefix, and the vocabulary words nearest to the other tokens.
         optimism: by how much the search's own pictures scored higher than unseen ones; None where that is not known.
     """
 

@@ -47,7 +47,7 @@ def split(asked: Asked, rows: np.ndarray, values: np.ndarray, hits: np.ndarray, 
         The effects; None where there are fewer pictures than twice the columns of the regression.
     """
     part = asked.part(rows)
-    if len(part.design) < 2 * asked.terms:
+    if len(part.design) < max(2 * asked.terms, asked.most_terms + 1):
         return None
     outcomes = np.stack([values[rows], hits[rows].astype(np.float64)], 1)
     return parts_of(part, outcomes, level)[0]

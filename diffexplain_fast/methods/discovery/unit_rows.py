@@ -35,8 +35,8 @@ def check_features(asked: Asked, minimal_effect: object) -> None:
     if not 0 <= minimal_effect < math.inf:
         raise wrong_value("minimal_effect", "0 or above, finite", minimal_effect)
     pictures = len(asked.design)
-    if len(halves(pictures)[0]) <= asked.terms:
-        wanted = f"at least {2 * asked.terms + 2} pictures, a half to choose concepts and a half to measure them"
+    if any(len(half) <= max(asked.terms, asked.part(half).rank) for half in halves(pictures)):
+        wanted = f"at least {2 * asked.most_terms + 2} pictures, a half to choose concepts and a half to measure them"
         raise wrong_value("pictures", wanted, pictures)
 
 

@@ -91,6 +91,22 @@ def test_too_few_pictures_and_a_wrong_effect_are_refused() -> None:
         feature_rows(ASKED, NAMES, values, ["a", "b"], -1, 0.05)
 
 
+def test_every_number_of_pictures_has_rows_or_is_refused_by_name() -> None:
+    design = ASKED.design.copy()
+    for group in range(3):
+        design[group::7, group] = -1  # captions leave groups out
+    asked, values = replace(ASKED, design=design), responses(1.0, 1)[0]
+    assert asked.most_terms == asked.rank == asked.terms + 3
+    refused, least = list[int](), 2 * asked.most_terms + 2
+    for pictures in range(2 * asked.terms, least + 2):
+        try:
+            feature_rows(asked.part(slice(pictures)), NAMES, values[:pictures], ["a"], 0.25, 0.05)
+        except ValueError as error:
+            assert str(error).startswith(f"pictures: wanted at least {least} pictures")
+            refused.append(pictures)
+    assert refused and max(refused) < least
+
+
 def test_directions_are_components_vectors_or_concepts() -> None:
     desert = ASKED.named[:, NAMES.index("background:desert")]
     mixing = np.linalg.qr(RNG.standard_normal((6, 6)))[0]

@@ -1,6 +1,7 @@
 """The paper's own scores: what is there, how much of it, and what its removal does."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,37 @@ def test_what_cannot_be_scored_is_refused(explainer: Explainer) -> None:
         explainer.segments(found, removed=-1)
     with pytest.raises(ValueError, match="prefixes: wanted at least one, each once"):
         explainer.prefixes("boat", ("", ""))
+
+
+def test_a_drop_is_of_the_whole_prompt_with_its_prefix(explainer: Explainer) -> None:
+    found = explainer.explain("boat", prefix="a photo of", **QUICK)
+    (row,) = explainer.segments(found, ["snow"], segmenter=segment, removed=1)
+    whole = torch.cat([PIPELINE.token_embeddings("a photo of"), found.prompt_embeds])
+    found.settings["options"]["prefix"] = ""
+    (same,) = explainer.segments(replace(found, prompt_embeds=whole), ["snow"], segmenter=segment, removed=1)
+    (other,) = explainer.segments(found, ["snow"], segmenter=segment, removed=1)
+    assert row.drop == pytest.approx(same.drop, rel=1e-4) and row.drop != pytest.approx(other.drop, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("target", "labels", "name"),
+    [
+        ("crane (2)", ("crane", "fish", "crane", "tree"), "crane (2)"),
+        (2, None, "2"),
+        ("boat", LABELS, "boat"),
+        ("logit:boat - 10*logit:fish", LABELS, "boat"),
+        ("2*logit:crane (2) - logit:fish", ("crane", "fish", "crane", "tree"), "crane (2)"),
+    ],
+)
+def test_a_row_names_the_class_whose_drop_it_has(target: Any, labels: tuple[str, ...] | None, name: str) -> None:
+    classifier = Classifier(tiny_classifier(), labels=labels)
+    with Explainer(PIPELINE, classifier) as explainer:
+        found = explainer.explain(target, **QUICK)
+        (row,) = explainer.segments(found, ["snow"], segmenter=segment, removed=1)
+        plain = replace(found, target=f"ClassProbability({name})")
+        del found.settings["class_index"]  # as in files of earlier versions
+        assert row.target == name and row.drop is not None
+        assert explainer.segments(plain, ["snow"], segmenter=segment, removed=1) == [row]
 
 
 def row(prefix: str, rate: float | None, low: float | None, high: float | None) -> PrefixRow:
