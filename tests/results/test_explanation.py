@@ -7,47 +7,16 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from diffexplain_fast.errors import CorruptFileError, StorageError, UnsafeFileError
-from diffexplain_fast.results.explanation import ActivationScore, Explanation, Iteration, Word
+from diffexplain_fast.errors import CorruptFileError, StorageError
+from diffexplain_fast.results.explanation import ActivationScore, Explanation
 from diffexplain_fast.results.pictures import Answer, Picture
-from diffexplain_fast.storage import MANIFEST, write_manifest
+from diffexplain_fast.storage import MANIFEST
 from tests.explaining import NAMED
-
-
-def example(**changes: Any) -> Explanation:
-    """Return a small explanation with every kind of value in it."""
-    pixels = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    values: dict[str, Any] = {
-        "target": "ClassProbability(boat)",
-        "label": "boat",
-        "images": [Image.fromarray(picture.numpy()) for picture in pixels],
-        "prompt_embeds": torch.randn(3, 16, generator=torch.Generator().manual_seed(1)),
-        "activation": {
-            "held_out": ActivationScore(32, 30 / 32, (0.799, 0.983), 7.25, 0.91),
-            "class_name": ActivationScore(32, 0.25, (0.13, 0.42), 1.5, None),
-        },
-        "words": [[Word("snow", 0.9), Word("ice", 0.5)], [Word("<b>", 0.1)]],
-        "history": [Iteration(0, 2.0, 0.5, 0.01, 0.2), Iteration(1, 1.0, 3.5, 0.02, 0.2)],
-        "settings": {"seed": 0, "options": {"lr": 0.1, "candidates": None}},
-        "truth": {
-            "attributes": [{"attribute": "background:snow", "effect": 5.0, "interval": [4, 6], "role": "spurious"}]
-        },
-    }
-    return Explanation(**values | changes)
-
-
-def assert_equal(first: Explanation, second: Explanation) -> None:
-    """Assert that two explanations are equal."""
-    assert torch.equal(first.prompt_embeds, second.prompt_embeds)
-    assert [image.tobytes() for image in first.images] == [image.tobytes() for image in second.images]
-    for name in ("target", "label", "activation", "words", "history", "settings", "truth"):
-        assert getattr(first, name) == getattr(second, name), name
+from tests.results.explanations import assert_equal, example, tampered
 
 
 def test_an_explanation_is_loaded_as_it_was_saved(tmp_path: Path) -> None:
@@ -197,109 +166,3 @@ def test_no_space_keeps_what_was_saved(tmp_path: Path) -> None:
     assert done.stdout.startswith("StorageError") and str(tmp_path / "a") in done.stdout
     assert_equal(Explanation.load(tmp_path / "a"), example())
     assert os.listdir(tmp_path) == ["a"]
-
-
-@pytest.mark.parametrize("name", ["explanation.json", "prompt_embeds.safetensors", "images/001.png"])
-def test_a_flipped_bit_is_seen(tmp_path: Path, name: str) -> None:
-    path = example().save(tmp_path / "a") / name
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
-    path.write_bytes(content)
-    with pytest.raises(CorruptFileError, match=name):
-        Explanation.load(tmp_path / "a")
-
-
-def tampered(folder: Path, **changes: Any) -> Path:
-    """Return a saved explanation whose record was changed, with a manifest that agrees."""
-    path = example().save(folder) / "explanation.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-    write_manifest(folder)
-    return folder
-
-
-@pytest.mark.parametrize("image", ["../secret.png", "/etc/hostname", "images/../../secret.png"])
-def test_image_paths_outside_the_folder_are_refused(tmp_path: Path, image: str) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
-    with pytest.raises(UnsafeFileError, match="inside"):
-        Explanation.load(tampered(tmp_path / "a", images=[image]))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"format": 2},
-        {"words": 3},
-        {"history": [{"loss": 1}]},
-        {"activation": []},
-        {"unknown": 1},
-        {"images": ["MANIFEST.json"]},
-        {"images": "MANIFEST.json"},
-        {"target": None},
-        {"label": 3},
-        {"settings": ["seed"]},
-        {"settings": {"found": "proposals"}},
-        {"settings": {"found": {"left_out": 3}}},
-        {"settings": {"direction": "rise", "to_be_beyond": "x"}},
-        {"words": [[{"word": None, "similarity": 0.5}]]},
-        {"history": [{"iteration": 0, "loss": "2.0", "logit": 0.5, "gradient_norm": 0.01, "seconds": 0.2}]},
-        {"truth": {"attributes": {"background:snow": 5.0}}},
-        {"truth": {"attributes": [{"attribute": "background:snow", "effect": "5", "interval": [4, 6], "role": ""}]}},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_records_of_another_structure_are_refused(tmp_path: Path, changes: dict) -> None:
-    with pytest.raises(CorruptFileError, match=f"{next(iter(changes))}|an image"):
-        Explanation.load(tampered(tmp_path / "a", **changes))
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{"rate": "1"}, {"rate": 1e308}, {"n": "32"}, {"n": -1}, {"interval": [0.5]}],
-    ids=str,
-)
-def test_scores_out_of_range_are_refused(tmp_path: Path, changes: dict) -> None:
-    score = asdict(example().activation["held_out"])
-    with pytest.raises(CorruptFileError, match=f"activation, held_out, {next(iter(changes))}: wanted"):
-        Explanation.load(tampered(tmp_path / "a", activation={"held_out": score | changes}))
-
-
-def test_an_interval_of_a_rate_outside_0_to_1_is_refused(tmp_path: Path) -> None:
-    score = asdict(example().activation["held_out"]) | {"interval": [0.5, 7]}
-    with pytest.raises(CorruptFileError, match="activation, held_out, interval, 1: wanted a number from 0 to 1, got 7"):
-        Explanation.load(tampered(tmp_path / "a", activation={"held_out": score}))
-
-
-def test_a_record_that_is_a_list_is_refused(tmp_path: Path) -> None:
-    path = example().save(tmp_path / "a") / "explanation.json"
-    path.write_text('["abc"]')
-    write_manifest(tmp_path / "a")
-    with pytest.raises(CorruptFileError, match=r"explanation\.json: wanted dict"):
-        Explanation.load(tmp_path / "a")
-
-
-def test_soft_tokens_of_another_shape_are_refused(tmp_path: Path) -> None:
-    example(prompt_embeds=torch.zeros(3)).save(tmp_path / "a")
-    with pytest.raises(CorruptFileError, match=r"prompt_embeds\.safetensors: wanted floating point \[n_tokens, d\]"):
-        Explanation.load(tmp_path / "a")
-
-
-def test_a_truth_of_another_form_is_kept(tmp_path: Path) -> None:
-    given = example(truth={"background": {"effect": 1.5}})
-    assert_equal(Explanation.load(given.save(tmp_path / "a")), given)
-
-
-def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path) -> None:
-    folder = example().save(tmp_path / "a")
-    (folder / "images" / "000.png").write_bytes(b"GIF89a")
-    write_manifest(folder)
-    with pytest.raises(CorruptFileError, match=r"000\.png: wanted a PNG"):
-        Explanation.load(folder)
-
-
-def test_a_folder_without_an_explanation_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CorruptFileError, match="a manifest"):
-        Explanation.load(tmp_path)
-    (tmp_path / "a.txt").write_text("a")
-    write_manifest(tmp_path)
-    with pytest.raises(CorruptFileError, match=r"an entry for explanation\.json"):
-        Explanation.load(tmp_path)
