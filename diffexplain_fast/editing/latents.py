@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from diffexplain_fast.editing.checks import check_texts
+from diffexplain_fast.editing.texts import SizedText, Texts
 from diffexplain_fast.engine.single import SingleCalls, at_rest
 from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.models.conditioning import Conditioning, joined
+from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.targets import whole_number
 
@@ -24,6 +25,11 @@ ROWS = 8
 
 class LatentModels:
     """Encoder, denoiser and decoder of a pipeline, without gradients; nothing in its modules is changed.
+
+    Edits of the pipeline that show without a look at its weights are followed: other modules, hooks and options,
+    weights that are changed in place, and adapters of PEFT that are added, switched off or merged; of tokenizers, new
+    words and another side of padding. An edit of ``weight.data`` does not show: captions that were encoded before keep
+    their text, and the denoiser may keep a part of its weights. Make another ``LatentModels`` after one.
 
     Args:
         pipeline: adapter from ``models.pipeline``.
@@ -50,7 +56,7 @@ class LatentModels:
         self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
         self._one_shape, self._calls = one_shape, calls
         self.after_batch: Callable[[], None] | None = None
-        self._texts: dict[str | None, Conditioning] = {}
+        self._texts = Texts(pipeline)
 
     @property
     def calls(self) -> SingleCalls:
@@ -70,8 +76,10 @@ class LatentModels:
             self._calls = before
 
     @torch.no_grad()
-    def text(self, captions: Sequence[str | None]) -> Conditioning:
-        """Return what the denoiser reads for captions, one row each; each caption is encoded once.
+    def text(self, captions: Sequence[str | None]) -> SizedText:
+        """Return what the denoiser reads for captions, one row each; each caption is encoded once, see the class.
+
+        Of Stable Diffusion XL a row without a caption has the negative sizes of the call, where there are some.
 
         Args:
             captions: at least one; None is the unconditional row.
@@ -81,11 +89,7 @@ class LatentModels:
             ValueError: no caption, or one that is longer than the context.
         """
         check_texts("captions", captions, none_too=True)
-        for caption in dict.fromkeys(captions):
-            if caption not in self._texts:
-                known = self.pipeline.unconditional() if caption is None else self.pipeline.encode_text([caption])
-                self._texts[caption] = known
-        return joined([self._texts[caption] for caption in captions])
+        return self._texts.of(captions)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -114,23 +118,26 @@ class LatentModels:
         Args:
             sample: noisy latents [B, c, h, w].
             timesteps: [B].
-            text: B rows, or 1 row for all.
+            text: B rows, or 1 row for all; what is not from ``text`` has the sizes of captions.
         """
         unet, count = self.pipeline.unet, len(sample)
-        sizes = self.pipeline.extras(text, self.rows)
         embeds = text.prompt_embeds.expand(count, -1, -1)
-        pooled = None if text.pooled is None else text.pooled.expand(count, -1)
         times = torch.tensor(list(timesteps), device=sample.device)
+        more = [] if text.pooled is None else [part.expand(count, -1) for part in (text.pooled, self._sizes(text))]
 
-        def run(rows: Tensor, at: Tensor, embeds: Tensor, *pooled: Tensor) -> Tensor:
-            added = {"text_embeds": pooled[0], "time_ids": sizes["time_ids"][: len(rows)]} if pooled else None
+        def run(rows: Tensor, at: Tensor, embeds: Tensor, *more: Tensor) -> Tensor:
+            added = {"text_embeds": more[0], "time_ids": more[1]} if more else None
             self.denoiser_rows += len(rows)
             found = self.calls.denoise(rows, at, embeds, added)
             if self.after_batch is not None:
                 self.after_batch()
             return found
 
-        return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))
+        return self._batched(run, unet, sample, times, embeds, *more)
+
+    def _sizes(self, text: Conditioning) -> Tensor:
+        sizes = text.sizes if isinstance(text, SizedText) else None
+        return self.pipeline.extras(text, 1)["time_ids"] if sizes is None else sizes
 
     def counted(self, count: int) -> int:
         """Return the rows that the denoiser runs for so many at once, those that fill up a batch included."""

@@ -187,7 +187,7 @@ DOORS = {
         "seeing": "evidence methods",
         **dict.fromkeys(("telling", "written"), "evidence"),
         "used": "engine",
-        "watch": "engine methods",
+        "watch": "editing engine methods",
         "wrapped": "engine",
     },
     "ops": {
