@@ -35,13 +35,40 @@ def check_caption(caption: object) -> None:
         raise wrong_type("caption", "text, or None for no caption", caption)
 
 
-def check_clean(clean: object) -> None:
-    """Refuse anything but the latent of one picture [1, c, h, w]."""
-    if not isinstance(clean, Tensor):
-        raise wrong_type("clean", "the latent of one picture [1, c, h, w]", clean)
-    if clean.ndim != 4 or len(clean) != 1 or not clean.is_floating_point():
-        wanted = "the latent of one picture [1, c, h, w], floating point"
-        raise wrong_value("clean", wanted, f"{list(clean.shape)} in {clean.dtype}")
+def check_latents(argument: str, latents: object, channels: int | None = None, one: bool = False) -> Tensor:
+    """Return latents [B, c, h, w] of at least one picture, after a check of all but their numbers.
+
+    Args:
+        argument: of the caller.
+        latents: what was given.
+        channels: c; None for any number of them.
+        one: whether B is 1.
+    """
+    count, depth = 1 if one else "B", "c" if channels is None else channels
+    wanted = f"the latent of one picture [1, {depth}, h, w]" if one else f"latents [B, {depth}, h, w]"
+    if not isinstance(latents, Tensor):
+        raise wrong_type(argument, wanted, latents)
+    fits = latents.ndim == 4 and latents.numel() > 0 and count in ("B", len(latents))
+    if not fits or latents.shape[1] != (channels or latents.shape[1]) or not latents.is_floating_point():
+        raise wrong_value(argument, f"{wanted}, floating point", f"{list(latents.shape)} in {latents.dtype}")
+    return latents
+
+
+def check_clean(clean: object, channels: int | None = None) -> None:
+    """Refuse anything but the finite latent of one picture [1, c, h, w], c any number if ``channels`` is None."""
+    if not bool(check_latents("clean", clean, channels, one=True).isfinite().all()):
+        raise wrong_value("clean", "finite numbers", "NaN or infinite ones")
+
+
+def check_pixels(pixels: object) -> None:
+    """Refuse anything but finite pixels [B, 3, H, W] of at least one picture."""
+    wanted = "pixels [B, 3, H, W] in [0, 1] of at least one picture"
+    if not isinstance(pixels, Tensor):
+        raise wrong_type("pixels", wanted, pixels)
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0 or not pixels.is_floating_point():
+        raise wrong_value("pixels", f"{wanted}, floating point", f"{list(pixels.shape)} in {pixels.dtype}")
+    if not bool(pixels.isfinite().all()):
+        raise wrong_value("pixels", "finite numbers", "NaN or infinite ones")
 
 
 def check_number(argument: str, value: object, least: float = -math.inf) -> None:

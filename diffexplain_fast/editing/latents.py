@@ -6,18 +6,25 @@ algorithm rounds otherwise. So every batch is filled up to the same number of ro
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from diffexplain_fast.editing.checks import check_texts
+from diffexplain_fast.editing.checks import check_latents, check_pixels, check_texts
 from diffexplain_fast.editing.texts import SizedText, Texts
+from diffexplain_fast.engine.checks import check_modules
+from diffexplain_fast.engine.reference import latent_scaling
 from diffexplain_fast.engine.single import SingleCalls, at_rest
-from diffexplain_fast.errors import wrong_type, wrong_value
+from diffexplain_fast.errors import NonFiniteError, describe, wrong_type, wrong_value
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.models.xl import encoding_vae
 from diffexplain_fast.targets import whole_number
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 ROWS = 8
 """Rows of one batch: as many as an inversion has steps by default, so that it needs a single call."""
@@ -44,6 +51,11 @@ class LatentModels:
         denoiser_rows: rows that the denoiser has run since, those that fill up a batch included.
         rows: of a batch, at most.
         after_batch: called after every batch of the denoiser; None for nothing.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: no rows, or modules that a sampler refuses too, such as a VAE whose configuration has
+            ``latents_mean``.
     """
 
     def __init__(
@@ -53,6 +65,7 @@ class LatentModels:
             raise wrong_type("pipeline", "an adapter, such as Explainer.pipeline", pipeline)
         if whole_number("rows", rows) < 1:
             raise wrong_value("rows", "at least 1", rows)
+        check_modules(pipeline.unet, pipeline.vae)
         self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
         self._one_shape, self._calls = one_shape, calls
         self.after_batch: Callable[[], None] | None = None
@@ -95,20 +108,37 @@ class LatentModels:
     def encode(self, pixels: Tensor) -> Tensor:
         """Return latents [B, c, h, w] of pixels [B, 3, H, W] in [0, 1], in float32: the mean that the VAE gives.
 
-        They have the scale that the denoiser reads.
+        They have the scale that the denoiser reads. A float16 VAE of Stable Diffusion XL with ``force_upcast`` encodes
+        in float32, as diffusers' pipeline of pictures and texts lets it do. An autoencoder without a distribution, such
+        as ``AutoencoderTiny``, gives its latents.
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: no picture, pixels of another shape or not finite, or a VAE that does not encode pictures.
+            NonFiniteError: latents that are not finite.
         """
-        vae = self.pipeline.vae
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-
-        def run(rows: Tensor) -> Tensor:
-            return vae.encode(rows * 2 - 1).latent_dist.mean
-
+        check_pixels(pixels)
+        vae = encoding_vae(self.pipeline.unet, self.pipeline.vae)
+        factor, shift = latent_scaling(self.pipeline.vae)
         with at_rest(vae):
-            return (self._batched(run, vae, pixels) - shift) * vae.config.scaling_factor
+            latents = (self._batched(lambda rows: _encoded(vae, rows), vae, pixels) - shift) * factor
+        if not bool(latents.isfinite().all()):
+            dtype = next(vae.parameters()).dtype
+            wanted = (
+                "finite latents of pictures (an autoencoder may overflow in float16, and not in bfloat16 or float32)"
+            )
+            raise NonFiniteError(describe("vae", wanted, f"NaN or infinite ones in {dtype}"))
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Return pixels [B, 3, H, W] in float32, about [0, 1] and not clamped, of latents [B, c, h, w]."""
+        """Return pixels [B, 3, H, W] in float32, about [0, 1] and not clamped, of latents [B, c, h, w].
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: latents of another shape or dtype.
+        """
+        check_latents("latents", latents, self.pipeline.vae.config.latent_channels)
         return self._batched(self.calls.decode, self.pipeline.vae, latents, cast=False)
 
     @torch.no_grad()
@@ -161,6 +191,16 @@ class LatentModels:
         if self._one_shape or dtype != torch.float32 or device.type != "cpu":
             return self.rows
         return count
+
+
+def _encoded(vae: "AutoencoderKL", pixels: Tensor) -> Tensor:
+    """Return the mean of what an autoencoder gives for pixels, or its latents where it gives no distribution."""
+    found = vae.encode(pixels * 2 - 1)
+    if hasattr(found, "latent_dist"):
+        return found.latent_dist.mean
+    if hasattr(found, "latents"):
+        return found.latents
+    raise wrong_value("vae", "one that encodes pictures, such as AutoencoderKL or AutoencoderTiny", type(vae).__name__)
 
 
 def _filled(rows: Tensor, missing: int) -> Tensor:
