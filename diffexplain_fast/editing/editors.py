@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from diffexplain_fast.editing.checks import check_number, checked_masks, rows_of
-from diffexplain_fast.editing.inversion import Inversion, Noised, guided, stepped
+from diffexplain_fast.editing.inversion import Inversion, Noised, guided, steered, stepped
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
@@ -72,11 +72,13 @@ def guide(
 
         o = o_source + scale M_added (o_added - o_source) - scale M_removed (o_removed - o_source)
 
-    The masks of noise estimates are here; the published editor multiplies them by masks of cross-attention.
+    The masks of noise estimates are here; the published editor multiplies them by masks of cross-attention. The first
+    o_source has the guidance of the inversion, so that a scale of 0, and adding the source caption, give the picture
+    back; the differences are of outputs without guidance, so that a scale means the same in every inversion.
 
     Args:
         models: encoder, denoiser and decoder.
-        inversion: of the picture, as published with an empty caption.
+        inversion: of the picture, as published with an empty caption and without guidance.
         added: B texts to be added.
         removed: B texts to be removed, or one from all pictures; None for nothing.
         scale: strength of the guidance, a finite number.
@@ -102,7 +104,9 @@ def guide(
 
     def predict(i: int, sample: Tensor) -> Tensor:
         times = [inversion.table.steps[i].timestep] * len(sample)
-        own = found = models.predict(sample, times, source)
+        own = models.predict(sample, times, source)
+        held = inversion.scale(i)
+        found = own if held == 1.0 else steered(models, sample, times, own, held)
         for sign, text in ((1, added), (-1, removed)):
             if text is not None:
                 change = models.predict(sample, times, text) - own
