@@ -9,8 +9,8 @@ from torch import Tensor
 
 from diffexplain_fast.editing.alignment import Taken, aligned, words_of
 from diffexplain_fast.editing.checks import check_number, check_texts
-from diffexplain_fast.editing.inversion import Inversion, steered, stepped
-from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.inversion import Inversion, check_inversion, steered, stepped
+from diffexplain_fast.editing.latents import LatentModels, check_models
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.watch import foreign
 
@@ -44,12 +44,14 @@ def mix(
         Latents [B, c, h, w].
 
     Raises:
-        TypeError: captions that are no sequence of texts, or a share that is no number.
+        TypeError: an argument of the wrong kind.
         ValueError: an inversion without caption, no caption, a share out of range, tokenizers that pad on different
             sides, or a UNet with attention processors of your own or with attention outside of transformer blocks.
 
     Source: Hertz et al. (arXiv 2208.01626), word swap and prompt refinement, on an edit-friendly inversion.
     """
+    check_models(models)
+    check_inversion(inversion)
     if inversion.caption is None:
         raise wrong_value("inversion", "one with a caption", "one without")
     for name, share in (("cross", cross), ("own", own)):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from diffexplain_fast.editing.checks import check_latents, check_pixels, check_texts
+from diffexplain_fast.editing.checks import check_latents, check_pixels, check_texts, rows_of
 from diffexplain_fast.editing.texts import SizedText, Texts
 from diffexplain_fast.engine.checks import check_modules
 from diffexplain_fast.engine.reference import latent_scaling
@@ -77,6 +77,12 @@ class LatentModels:
         if self._calls is None:
             self._calls = SingleCalls.of(self.pipeline.unet, self.pipeline.vae, closely=False)
         return self._calls
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents."""
+        count: int = self.pipeline.unet.config.in_channels
+        return count
 
     @contextmanager
     def own_modules(self) -> Iterator[None]:
@@ -149,8 +155,17 @@ class LatentModels:
             sample: noisy latents [B, c, h, w].
             timesteps: [B].
             text: B rows, or 1 row for all; what is not from ``text`` has the sizes of captions.
+
+        Raises:
+            TypeError: an argument of the wrong kind.
+            ValueError: latents of another shape, or another number of timesteps or texts than of latents.
         """
-        unet, count = self.pipeline.unet, len(sample)
+        unet = self.pipeline.unet
+        count = len(check_latents("sample", sample, self.channels))
+        if rows_of("text", text) not in (1, count):
+            raise wrong_value("text", f"{count} texts, one for each latent, or one for all", rows_of("text", text))
+        if len(timesteps) != count:
+            raise wrong_value("timesteps", f"{count}, one for each latent", len(timesteps))
         embeds = text.prompt_embeds.expand(count, -1, -1)
         times = torch.tensor(list(timesteps), device=sample.device)
         more = [] if text.pooled is None else [part.expand(count, -1) for part in (text.pooled, self._sizes(text))]
@@ -191,6 +206,12 @@ class LatentModels:
         if self._one_shape or dtype != torch.float32 or device.type != "cpu":
             return self.rows
         return count
+
+
+def check_models(models: object) -> None:
+    """Refuse anything but ``LatentModels``."""
+    if not isinstance(models, LatentModels):
+        raise wrong_type("models", "editing.LatentModels(pipeline)", models)
 
 
 def _encoded(vae: "AutoencoderKL", pixels: Tensor) -> Tensor:
