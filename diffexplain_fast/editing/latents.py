@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from diffexplain_fast.editing.checks import check_latents, check_pixels, check_texts, rows_of
-from diffexplain_fast.editing.texts import SizedText, Texts
+from diffexplain_fast.editing.texts import SizedText, Texts, sizes_of
 from diffexplain_fast.engine.checks import check_modules
 from diffexplain_fast.engine.reference import latent_scaling
 from diffexplain_fast.engine.single import SingleCalls, at_rest
@@ -168,7 +168,11 @@ class LatentModels:
             raise wrong_value("timesteps", f"{count}, one for each latent", len(timesteps))
         embeds = text.prompt_embeds.expand(count, -1, -1)
         times = torch.tensor(list(timesteps), device=sample.device)
-        more = [] if text.pooled is None else [part.expand(count, -1) for part in (text.pooled, self._sizes(text))]
+        more = (
+            []
+            if text.pooled is None
+            else [part.expand(count, -1) for part in (text.pooled, sizes_of(self.pipeline, text))]
+        )
 
         def run(rows: Tensor, at: Tensor, embeds: Tensor, *more: Tensor) -> Tensor:
             added = {"text_embeds": more[0], "time_ids": more[1]} if more else None
@@ -179,10 +183,6 @@ class LatentModels:
             return found
 
         return self._batched(run, unet, sample, times, embeds, *more)
-
-    def _sizes(self, text: Conditioning) -> Tensor:
-        sizes = text.sizes if isinstance(text, SizedText) else None
-        return self.pipeline.extras(text, 1)["time_ids"] if sizes is None else sizes
 
     def counted(self, count: int) -> int:
         """Return the rows that the denoiser runs for so many at once, those that fill up a batch included."""

@@ -24,6 +24,12 @@ class SizedText(Conditioning):
     sizes: Tensor | None = None
 
 
+def sizes_of(pipeline: Pipeline, text: Conditioning) -> Tensor:
+    """Return the sizes [1 or B, 6] of encoded text of Stable Diffusion XL: its own, or else those of captions."""
+    sizes = text.sizes if isinstance(text, SizedText) else None
+    return pipeline.extras(text, 1)["time_ids"] if sizes is None else sizes
+
+
 class Texts:
     """Encodes captions.
 

@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffexplain_fast import editing
 from diffexplain_fast.editing.inversion import guided
 from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.likelihood import denoiser_output
 from diffexplain_fast.engine.ancestral import ancestral_steps
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.loading import load_pipeline
@@ -88,6 +89,10 @@ def test_a_row_without_a_caption_has_the_negative_sizes_of_the_call() -> None:
     assert not torch.allclose(away, _output(pipe, none, sample, sizes["time_ids"]), atol=1e-3)
     mixed = models.predict(sample.repeat(2, 1, 1, 1), [500, 500], models.text([None, "a boat"]))
     assert torch.allclose(mixed, torch.cat([away, own]), rtol=0, atol=1e-4)
+    for row, wanted in ((none, away), (text, own)):
+        with torch.no_grad():
+            said = denoiser_output(pipeline, sample, torch.tensor([500]), row)
+        assert torch.allclose(said, wanted, rtol=0, atol=1e-4)
     assert torch.allclose(models.predict(sample, [500], pipeline.encode_text(["a boat"])), own, rtol=0, atol=1e-4)
 
 
