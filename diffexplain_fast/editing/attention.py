@@ -2,23 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from diffexplain_fast.editing.alignment import Taken, aligned, words_of
 from diffexplain_fast.editing.checks import check_number, check_texts
-from diffexplain_fast.editing.inversion import Inversion, steered, stepped
-from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.inversion import Inversion, check_inversion, steered, stepped
+from diffexplain_fast.editing.latents import LatentModels, check_models
 from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.models.watch import foreign
 
 if TYPE_CHECKING:
     from diffusers import UNet2DConditionModel
     from diffusers.models.attention_processor import Attention
 
-_OWN = -1
-"""In an alignment: a token that the source does not have."""
+_PLAIN = ("AttnProcessor", "AttnProcessor2_0", "FusedAttnProcessor2_0", "SlicedAttnProcessor", "XFormersAttnProcessor")
+"""Processors of diffusers that compute plain attention, for which the one that mixes can stand."""
+_FURTHER = ("group_norm", "spatial_norm", "norm_cross", "norm_q", "norm_k", "added_kv_proj_dim", "residual_connection")
+"""Options of an attention layer that those of transformer blocks do not have."""
 
 
 def mix(
@@ -27,7 +30,8 @@ def mix(
     """Replay the residuals with other captions, whose attention is the source's in the first steps.
 
     Each place of the picture then looks at the words, and at the other places, as it does in the source. A word of the
-    target that replaces one of the source takes over its attention; a word that is added keeps its own.
+    target that replaces one of the source takes over its attention, which its tokens share if they are not as many; a
+    word that is added keeps its own, and so do words that replace another number of words.
 
     Args:
         models: encoder, denoiser and decoder, with batches of at least 2 rows.
@@ -40,11 +44,14 @@ def mix(
         Latents [B, c, h, w].
 
     Raises:
-        TypeError: captions that are no sequence of texts, or a share that is no number.
-        ValueError: an inversion without caption, no caption, or a share out of range.
+        TypeError: an argument of the wrong kind.
+        ValueError: an inversion without caption, no caption, a share out of range, tokenizers that pad on different
+            sides, or a UNet with attention processors of your own or with attention outside of transformer blocks.
 
     Source: Hertz et al. (arXiv 2208.01626), word swap and prompt refinement, on an edit-friendly inversion.
     """
+    check_models(models)
+    check_inversion(inversion)
     if inversion.caption is None:
         raise wrong_value("inversion", "one with a caption", "one without")
     for name, share in (("cross", cross), ("own", own)):
@@ -55,35 +62,24 @@ def mix(
     room = models.rows - 1  # of each batch, beside the source
     if room < 1:
         raise wrong_value("models", "batches of at least 2 rows", models.rows)
+    _check_attention(models.pipeline.unet)
     parts = [captions[start : start + room] for start in range(0, len(captions), room)]
     return torch.cat([_mixed(models, inversion, inversion.caption, part, cross, own) for part in parts])
-
-
-def aligned(source: Sequence[int], target: Sequence[int], length: int) -> list[int]:
-    """Return for each of ``length`` places of a target's context the place of the same token in the source's.
-
-    Tokens that replace as many others take their places; a token that only the target has gets -1. Begin, end and what
-    follows the end correspond.
-
-    Args:
-        source: token ids without begin and end.
-        target: token ids without begin and end.
-        length: places of the context, at least 2 more than either has tokens.
-    """
-    found = [_OWN] * len(target)
-    for kind, a, a_end, b, b_end in SequenceMatcher(None, source, target, autojunk=False).get_opcodes():
-        if kind == "equal" or (kind == "replace" and a_end - a == b_end - b):
-            found[b:b_end] = range(a + 1, a_end + 1)
-    after = range(len(source) + 1, len(source) + 1 + length - len(found) - 1)
-    return [0, *found, *(min(place, length - 1) for place in after)]
 
 
 class _Mixing:
     """Attention of diffusers in which all rows of a batch but the first take attention from the first."""
 
-    def __init__(self, alignments: list[list[int]]) -> None:
-        self.places = torch.tensor(alignments)  # [B - 1, L]
+    def __init__(self, alignments: list[list[Taken]]) -> None:
         self.crossed = self.owned = False
+        most = max(len(taken.places) for row in alignments for taken in row)
+        places, shares = torch.zeros(2, most, len(alignments), len(alignments[0]))
+        for b, row in enumerate(alignments):
+            for n, taken in enumerate(row):
+                for k, place in enumerate(taken.places):
+                    places[k, b, n], shares[k, b, n] = place, taken.share
+        self._taken = list(zip(places.long(), shares, strict=True))  # pairs [B - 1, L]: one place of each token
+        self._own = shares.sum(0) == 0  # [B - 1, L]
 
     def __call__(
         self,
@@ -108,18 +104,25 @@ class _Mixing:
 
     def _crossed(self, scores: Tensor) -> Tensor:
         """Return attention [B - 1, heads, places, tokens] of the targets with that of the source where it has it."""
-        missing = len(scores) - 1 - len(self.places)  # rows that fill up the batch are copies of the last one
-        places = torch.cat([self.places, self.places[-1:].expand(missing, -1)]).to(scores.device)
-        taken = scores[0, :, :, places.clamp_min(0)].permute(2, 0, 1, 3)
-        return torch.where((places == _OWN)[:, None, None], scores[1:], taken)
+        missing = len(scores) - 1 - len(self._own)  # rows that fill up the batch are copies of the last one
+        taken = torch.zeros_like(scores[1:])
+        for places, shares in self._taken:
+            at, share = (_filled(part, missing).to(scores.device) for part in (places, shares))
+            taken += share[:, None, None].to(scores.dtype) * scores[0, :, :, at].permute(2, 0, 1, 3)
+        return torch.where(_filled(self._own, missing).to(scores.device)[:, None, None], scores[1:], taken)
+
+
+def _filled(rows: Tensor, missing: int) -> Tensor:
+    return torch.cat([rows, rows[-1:].expand(missing, -1)])
 
 
 def _mixed(
     models: LatentModels, inversion: Inversion, caption: str, captions: Sequence[str], cross: float, own: float
 ) -> Tensor:
     text = models.text([caption, *captions])
-    tokens = [models.pipeline.token_ids(one) for one in (caption, *captions)]
-    mixing = _Mixing([aligned(tokens[0], one, text.prompt_embeds.shape[1]) for one in tokens[1:]])
+    source, *targets = (words_of(models.pipeline, one) for one in (caption, *captions))
+    length, left = text.prompt_embeds.shape[1], _pads_left(models)
+    mixing = _Mixing([aligned(source, target, length, left) for target in targets])
     count = len(inversion.table.steps)
     sample = inversion.samples[:1].expand(len(captions), -1, -1, -1)
     for i, step in enumerate(inversion.table.steps):
@@ -131,6 +134,29 @@ def _mixed(
             output = steered(models, sample, times[1:], output, scale)
         sample = stepped(inversion, i, sample, output)
     return sample
+
+
+def _pads_left(models: LatentModels) -> bool:
+    sides = [getattr(tokenizer, "padding_side", "right") for tokenizer in models.pipeline.tokenizers]
+    if len({*sides}) > 1:
+        raise wrong_value("models", "tokenizers that pad on the same side", " and ".join(sides))
+    return sides[0] == "left"
+
+
+def _check_attention(unet: "UNet2DConditionModel") -> None:
+    """Refuse a UNet with attention for which the one that mixes cannot stand."""
+    for name, part in unet.named_modules():
+        processor = getattr(part, "processor", None)
+        if processor is None:
+            continue
+        kind, own = type(processor), foreign(type(processor).__call__, ("diffusers", "torch"))
+        if kind.__name__ not in _PLAIN or own or not kind.__module__.startswith("diffusers."):
+            wanted = "a UNet with diffusers' plain attention processors (unet.set_attn_processor(AttnProcessor2_0()))"
+            raise wrong_value("models", wanted, f"{own or kind.__name__} in {name}")
+        further = [option for option in _FURTHER if getattr(part, option, None)]
+        if further:
+            wanted = "a UNet with attention in transformer blocks only"
+            raise wrong_value("models", wanted, f"{name} with {', '.join(further)}, as in AttnDownBlock2D")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffexplain_fast.engine.ancestral import Ancestral
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.conditioning import Conditioning
 
@@ -35,13 +36,72 @@ def check_caption(caption: object) -> None:
         raise wrong_type("caption", "text, or None for no caption", caption)
 
 
-def check_clean(clean: object) -> None:
-    """Refuse anything but the latent of one picture [1, c, h, w]."""
-    if not isinstance(clean, Tensor):
-        raise wrong_type("clean", "the latent of one picture [1, c, h, w]", clean)
-    if clean.ndim != 4 or len(clean) != 1 or not clean.is_floating_point():
-        wanted = "the latent of one picture [1, c, h, w], floating point"
-        raise wrong_value("clean", wanted, f"{list(clean.shape)} in {clean.dtype}")
+def check_latents(argument: str, latents: object, channels: int | None = None, one: bool = False) -> Tensor:
+    """Return latents [B, c, h, w] of at least one picture, after a check of all but their numbers.
+
+    Args:
+        argument: of the caller.
+        latents: what was given.
+        channels: c; None for any number of them.
+        one: whether B is 1.
+    """
+    count, depth = 1 if one else "B", "c" if channels is None else channels
+    wanted = f"the latent of one picture [1, {depth}, h, w]" if one else f"latents [B, {depth}, h, w]"
+    if not isinstance(latents, Tensor):
+        raise wrong_type(argument, wanted, latents)
+    fits = latents.ndim == 4 and latents.numel() > 0 and count in ("B", len(latents))
+    if not fits or latents.shape[1] != (channels or latents.shape[1]) or not latents.is_floating_point():
+        raise wrong_value(argument, f"{wanted}, floating point", f"{list(latents.shape)} in {latents.dtype}")
+    return latents
+
+
+def check_clean(clean: object, channels: int | None = None) -> None:
+    """Refuse anything but the finite latent of one picture [1, c, h, w], c any number if ``channels`` is None."""
+    if not bool(check_latents("clean", clean, channels, one=True).isfinite().all()):
+        raise wrong_value("clean", "finite numbers", "NaN or infinite ones")
+
+
+def check_pixels(pixels: object) -> None:
+    """Refuse anything but finite pixels [B, 3, H, W] of at least one picture."""
+    wanted = "pixels [B, 3, H, W] in [0, 1] of at least one picture"
+    if not isinstance(pixels, Tensor):
+        raise wrong_type("pixels", wanted, pixels)
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or pixels.numel() == 0 or not pixels.is_floating_point():
+        raise wrong_value("pixels", f"{wanted}, floating point", f"{list(pixels.shape)} in {pixels.dtype}")
+    if not bool(pixels.isfinite().all()):
+        raise wrong_value("pixels", "finite numbers", "NaN or infinite ones")
+
+
+def check_table(table: object) -> None:
+    """Refuse anything but a table of steps."""
+    if not isinstance(table, Ancestral):
+        raise wrong_type("table", "what ancestral_steps(scheduler, steps) returns", table)
+
+
+def checked_guidance(guidance: object, steps: int) -> tuple[float, ...]:
+    """Return scales of classifier-free guidance, one for each of so many steps, or () for none.
+
+    Args:
+        guidance: a sequence of them, or one number for every step.
+        steps: how many steps there are.
+
+    Raises:
+        TypeError: neither a number nor a sequence of numbers.
+        ValueError: another number of scales than of steps, or one that is not finite.
+    """
+    wanted = f"a finite number, or one for each of {steps} steps, or () for none"
+    several = isinstance(guidance, Sequence) and not isinstance(guidance, str | bytes)
+    given = guidance if isinstance(guidance, Sequence) and several else [guidance]
+    scales = list[float]()
+    for scale in given:
+        if isinstance(scale, bool) or not isinstance(scale, int | float | np.number):
+            raise wrong_type("guidance", wanted, scale)
+        if not math.isfinite(scale):
+            raise wrong_value("guidance", wanted, scale)
+        scales.append(float(scale))
+    if several and len(scales) not in (0, steps):
+        raise wrong_value("guidance", wanted, f"{len(scales)} numbers")
+    return tuple(scales if several else scales * steps)
 
 
 def check_number(argument: str, value: object, least: float = -math.inf) -> None:
@@ -54,9 +114,11 @@ def check_number(argument: str, value: object, least: float = -math.inf) -> None
 
 
 def rows_of(argument: str, text: object) -> int:
-    """Return for how many pictures a text is, what ``LatentModels.text`` returns."""
+    """Return for how many pictures, at least one, a text is, what ``LatentModels.text`` returns."""
     if not isinstance(text, Conditioning):
         raise wrong_type(argument, "what models.text([...]) returns", text)
+    if not len(text.prompt_embeds):
+        raise wrong_value(argument, "at least one text", "none")
     return len(text.prompt_embeds)
 
 
@@ -76,7 +138,7 @@ def checked_masks(masks: object, targets: int, latents: Tensor) -> Tensor:
     if not isinstance(masks, Tensor):
         raise wrong_type("masks", f"a tensor [{targets}, 1, {size[0]}, {size[1]}]", masks)
     fits = masks.ndim == 4 and list(masks.shape[1:]) == [1, *size]
-    if not fits or (len(masks) != targets and 1 not in (len(masks), targets)):
+    if not fits or not len(masks) or (len(masks) != targets and 1 not in (len(masks), targets)):
         wanted = f"[{targets}, 1, {size[0]}, {size[1]}], a mask of latents for each target, or one for all"
         raise wrong_value("masks", wanted, list(masks.shape))
     found = masks if masks.is_floating_point() else masks.to(torch.float32)

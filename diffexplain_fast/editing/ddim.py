@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.checks import check_caption, check_clean
+from diffexplain_fast.editing.latents import LatentModels, check_models
 from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.conditioning import Conditioning
@@ -37,10 +38,14 @@ def invert_ddim(sampler: DifferentiableSampler, models: LatentModels, clean: Ten
         caption: of the picture as it is.
 
     Raises:
-        ValueError: another scheduler than DDIM, or guidance.
+        TypeError: an argument of the wrong kind.
+        ValueError: another scheduler than DDIM, guidance, or latents of several pictures or that are not finite.
 
     Source: Pan et al., AIDI (arXiv 2309.04907), eq. 8, without acceleration.
     """
+    check_models(models)
+    check_clean(clean, models.channels)
+    check_caption(caption)
     schedule = sampler.schedule
     if schedule.scheduler != "DDIMScheduler":
         raise wrong_value("pipeline", "one with a DDIM scheduler, whose steps can be inverted", schedule.scheduler)

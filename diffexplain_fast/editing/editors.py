@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
 from diffexplain_fast.editing.checks import check_number, checked_masks, rows_of
-from diffexplain_fast.editing.inversion import Inversion, Noised, guided, stepped
-from diffexplain_fast.editing.latents import LatentModels
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.editing.inversion import Inversion, Noised, check_inversion, guided, steered, stepped
+from diffexplain_fast.editing.latents import LatentModels, check_models
+from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.targets import whole_number
@@ -44,6 +44,8 @@ def swap(
 
     Source: Huberman-Spiegelglas et al. (arXiv 2304.06140), section 3.2.
     """
+    check_models(models)
+    check_inversion(inversion)
     count = rows_of("target", target)
     check_number("strength", strength)
     masks = None if masks is None else checked_masks(masks, count, inversion.samples)
@@ -72,11 +74,13 @@ def guide(
 
         o = o_source + scale M_added (o_added - o_source) - scale M_removed (o_removed - o_source)
 
-    The masks of noise estimates are here; the published editor multiplies them by masks of cross-attention.
+    The masks of noise estimates are here; the published editor multiplies them by masks of cross-attention. The first
+    o_source has the guidance of the inversion, so that a scale of 0, and adding the source caption, give the picture
+    back; the differences are of outputs without guidance, so that a scale means the same in every inversion.
 
     Args:
         models: encoder, denoiser and decoder.
-        inversion: of the picture, as published with an empty caption.
+        inversion: of the picture, as published with an empty caption and without guidance.
         added: B texts to be added.
         removed: B texts to be removed, or one from all pictures; None for nothing.
         scale: strength of the guidance, a finite number.
@@ -91,6 +95,8 @@ def guide(
 
     Source: Brack et al., LEDITS++ (arXiv 2311.16711), eqs. 7 to 10, without cross-attention masks.
     """
+    check_models(models)
+    check_inversion(inversion)
     count = rows_of("added", added)
     if removed is not None and rows_of("removed", removed) not in (1, count):
         raise wrong_value("removed", f"{count} texts, as many as are added, or one", rows_of("removed", removed))
@@ -102,7 +108,9 @@ def guide(
 
     def predict(i: int, sample: Tensor) -> Tensor:
         times = [inversion.table.steps[i].timestep] * len(sample)
-        own = found = models.predict(sample, times, source)
+        own = models.predict(sample, times, source)
+        held = inversion.scale(i)
+        found = own if held == 1.0 else steered(models, sample, times, own, held)
         for sign, text in ((1, added), (-1, removed)):
             if text is not None:
                 change = models.predict(sample, times, text) - own
@@ -139,6 +147,9 @@ def inpaint(
 
     Source: Avrahami et al., Blended Latent Diffusion (arXiv 2206.02779), algorithm 1.
     """
+    check_models(models)
+    if not isinstance(inversion, Inversion | Noised):
+        raise wrong_type("inversion", "what invert(...) or noised(...) returns", inversion)
     table, samples, count = inversion.table, inversion.samples, rows_of("target", target)
     check_number("guidance_scale", guidance_scale, 1)
     whole_number("seed", seed)

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffexplain_fast.editing.checks import check_caption, check_clean
-from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.checks import check_caption, check_clean, check_table, checked_guidance
+from diffexplain_fast.editing.latents import LatentModels, check_models
 from diffexplain_fast.engine.ancestral import Ancestral
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.evidence.seeds import normal, seeded_generator
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.targets import whole_number
@@ -58,7 +58,7 @@ def invert(
     clean: Tensor,
     caption: str | None,
     seed: int = 0,
-    guidance: Sequence[float] = (),
+    guidance: Sequence[float] | float = (),
 ) -> Inversion:
     """Invert a picture; replaying the residuals with the source caption gives it back exactly, for equal arithmetic.
 
@@ -75,32 +75,34 @@ def invert(
         clean: the picture's latent [1, c, h, w].
         caption: of the picture as it is; None for the unconditional row.
         seed: decides the noise.
-        guidance: scale of classifier-free guidance away from no caption, one for each step, () for none. A scale of 1
-            runs one row of the denoiser, any other two. An edit has the guidance of its inversion, or nothing would be
-            exact; guided in the noisiest steps only it costs less, and says a new word as loud.
+        guidance: scale of classifier-free guidance away from no caption, one for each step or one for all, () for none.
+            A scale of 1 runs one row of the denoiser, any other two. An edit has the guidance of its inversion, or
+            nothing would be exact; guided in the noisiest steps only it costs less, and says a new word as loud.
 
     Returns:
         The samples, the noisiest first, and the residual of every step.
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: the latents of several pictures, or another number of scales than of steps.
+        ValueError: the latents of several pictures, latents that are not finite or have other channels than the
+            denoiser's, another number of scales than of steps, or a scale that is not finite.
 
     Source: Huberman-Spiegelglas et al. (arXiv 2304.06140), eqs. 4 and 5, with the residual in place of the noise map;
         guidance in some steps only: Kynkäänniemi et al. (arXiv 2404.07724).
     """
-    check_clean(clean)
+    check_models(models)
+    check_table(table)
+    check_clean(clean, models.channels)
     check_caption(caption)
-    whole_number("seed", seed)
-    _check_guidance(table, guidance)
+    scales = checked_guidance(guidance, len(table.steps))
     samples = noised(table, clean, seed).samples
     times = [step.timestep for step in table.steps]
     outputs = models.predict(samples[:-1], times, models.text([caption]))
     plain = Inversion(table, samples, _residuals(table, samples, outputs), caption, (), outputs)
-    return reguided(models, plain, guidance) if guidance else plain
+    return reguided(models, plain, scales) if scales else plain
 
 
-def reguided(models: LatentModels, inversion: Inversion, guidance: Sequence[float]) -> Inversion:
+def reguided(models: LatentModels, inversion: Inversion, guidance: Sequence[float] | float) -> Inversion:
     """Return an inversion with the same noise for edits with another guidance; see ``invert``.
 
     The outputs with the source caption are known, so only those without a caption are run: a row for each scale but 1.
@@ -108,13 +110,16 @@ def reguided(models: LatentModels, inversion: Inversion, guidance: Sequence[floa
     Args:
         models: encoder, denoiser and decoder.
         inversion: of the picture, with any guidance.
-        guidance: scale of classifier-free guidance away from no caption, one for each step, () for none.
+        guidance: scale of classifier-free guidance away from no caption, one for each step or one for all, () for none.
 
     Raises:
-        ValueError: another number of scales than of steps.
+        TypeError: an argument of the wrong kind.
+        ValueError: another number of scales than of steps, or a scale that is not finite.
     """
-    table, samples, scales = inversion.table, inversion.samples, tuple(guidance)
-    _check_guidance(table, scales)
+    check_models(models)
+    check_inversion(inversion)
+    table, samples = inversion.table, inversion.samples
+    scales = checked_guidance(guidance, len(table.steps))
     outputs = inversion.outputs.clone()
     some = [i for i, scale in enumerate(scales) if scale != 1.0]
     if some:
@@ -124,9 +129,10 @@ def reguided(models: LatentModels, inversion: Inversion, guidance: Sequence[floa
     return inversion._replace(residuals=_residuals(table, samples, outputs), guidance=scales)
 
 
-def _check_guidance(table: Ancestral, guidance: Sequence[float]) -> None:
-    if guidance and len(guidance) != len(table.steps):
-        raise wrong_value("guidance", f"a scale for each of {len(table.steps)} steps, or none", len(guidance))
+def check_inversion(inversion: object) -> None:
+    """Refuse anything but an inversion with its residuals; the samples alone do for ``inpaint`` only."""
+    if not isinstance(inversion, Inversion):
+        raise wrong_type("inversion", "what invert(...) returns", inversion)
 
 
 def _residuals(table: Ancestral, samples: Tensor, outputs: Tensor) -> Tensor:
@@ -161,7 +167,14 @@ def noised(table: Ancestral, clean: Tensor, seed: int = 0) -> Noised:
         table: the steps, from ``ancestral_steps``.
         clean: the picture's latent [1, c, h, w].
         seed: decides the noise.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: the latents of several pictures, or latents that are not finite.
     """
+    check_table(table)
+    check_clean(clean)
+    whole_number("seed", seed)
     shape = clean.shape[1:]
     noises = [normal(seeded_generator(seed, "editing/inversion", i), *shape) for i in range(len(table.steps))]
     signals = torch.tensor(table.signals, dtype=torch.float32, device=clean.device).view(-1, 1, 1, 1)

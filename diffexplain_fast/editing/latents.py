@@ -6,17 +6,25 @@ algorithm rounds otherwise. So every batch is filled up to the same number of ro
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from diffexplain_fast.editing.checks import check_texts
+from diffexplain_fast.editing.checks import check_latents, check_pixels, check_texts, rows_of
+from diffexplain_fast.editing.texts import SizedText, Texts, sizes_of
+from diffexplain_fast.engine.checks import check_modules
+from diffexplain_fast.engine.reference import latent_scaling
 from diffexplain_fast.engine.single import SingleCalls, at_rest
-from diffexplain_fast.errors import wrong_type, wrong_value
-from diffexplain_fast.models.conditioning import Conditioning, joined
+from diffexplain_fast.errors import NonFiniteError, describe, wrong_type, wrong_value
+from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.models.xl import encoding_vae
 from diffexplain_fast.targets import whole_number
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
 
 ROWS = 8
 """Rows of one batch: as many as an inversion has steps by default, so that it needs a single call."""
@@ -24,6 +32,11 @@ ROWS = 8
 
 class LatentModels:
     """Encoder, denoiser and decoder of a pipeline, without gradients; nothing in its modules is changed.
+
+    Edits of the pipeline that show without a look at its weights are followed: other modules, hooks and options,
+    weights that are changed in place, and adapters of PEFT that are added, switched off or merged; of tokenizers, new
+    words and another side of padding. An edit of ``weight.data`` does not show: captions that were encoded before keep
+    their text, and the denoiser may keep a part of its weights. Make another ``LatentModels`` after one.
 
     Args:
         pipeline: adapter from ``models.pipeline``.
@@ -38,6 +51,11 @@ class LatentModels:
         denoiser_rows: rows that the denoiser has run since, those that fill up a batch included.
         rows: of a batch, at most.
         after_batch: called after every batch of the denoiser; None for nothing.
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: no rows, or modules that a sampler refuses too, such as a VAE whose configuration has
+            ``latents_mean``.
     """
 
     def __init__(
@@ -47,10 +65,11 @@ class LatentModels:
             raise wrong_type("pipeline", "an adapter, such as Explainer.pipeline", pipeline)
         if whole_number("rows", rows) < 1:
             raise wrong_value("rows", "at least 1", rows)
+        check_modules(pipeline.unet, pipeline.vae)
         self.pipeline, self.denoiser_rows, self.rows = pipeline, 0, rows
         self._one_shape, self._calls = one_shape, calls
         self.after_batch: Callable[[], None] | None = None
-        self._texts: dict[str | None, Conditioning] = {}
+        self._texts = Texts(pipeline)
 
     @property
     def calls(self) -> SingleCalls:
@@ -58,6 +77,12 @@ class LatentModels:
         if self._calls is None:
             self._calls = SingleCalls.of(self.pipeline.unet, self.pipeline.vae, closely=False)
         return self._calls
+
+    @property
+    def channels(self) -> int:
+        """Channels of the latents."""
+        count: int = self.pipeline.unet.config.in_channels
+        return count
 
     @contextmanager
     def own_modules(self) -> Iterator[None]:
@@ -70,8 +95,10 @@ class LatentModels:
             self._calls = before
 
     @torch.no_grad()
-    def text(self, captions: Sequence[str | None]) -> Conditioning:
-        """Return what the denoiser reads for captions, one row each; each caption is encoded once.
+    def text(self, captions: Sequence[str | None]) -> SizedText:
+        """Return what the denoiser reads for captions, one row each; each caption is encoded once, see the class.
+
+        Of Stable Diffusion XL a row without a caption has the negative sizes of the call, where there are some.
 
         Args:
             captions: at least one; None is the unconditional row.
@@ -81,30 +108,43 @@ class LatentModels:
             ValueError: no caption, or one that is longer than the context.
         """
         check_texts("captions", captions, none_too=True)
-        for caption in dict.fromkeys(captions):
-            if caption not in self._texts:
-                known = self.pipeline.unconditional() if caption is None else self.pipeline.encode_text([caption])
-                self._texts[caption] = known
-        return joined([self._texts[caption] for caption in captions])
+        return self._texts.of(captions)
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Return latents [B, c, h, w] of pixels [B, 3, H, W] in [0, 1], in float32: the mean that the VAE gives.
 
-        They have the scale that the denoiser reads.
+        They have the scale that the denoiser reads. A float16 VAE of Stable Diffusion XL with ``force_upcast`` encodes
+        in float32, as diffusers' pipeline of pictures and texts lets it do. An autoencoder without a distribution, such
+        as ``AutoencoderTiny``, gives its latents.
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: no picture, pixels of another shape or not finite, or a VAE that does not encode pictures.
+            NonFiniteError: latents that are not finite.
         """
-        vae = self.pipeline.vae
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-
-        def run(rows: Tensor) -> Tensor:
-            return vae.encode(rows * 2 - 1).latent_dist.mean
-
+        check_pixels(pixels)
+        vae = encoding_vae(self.pipeline.unet, self.pipeline.vae)
+        factor, shift = latent_scaling(self.pipeline.vae)
         with at_rest(vae):
-            return (self._batched(run, vae, pixels) - shift) * vae.config.scaling_factor
+            latents = (self._batched(lambda rows: _encoded(vae, rows), vae, pixels) - shift) * factor
+        if not bool(latents.isfinite().all()):
+            dtype = next(vae.parameters()).dtype
+            wanted = (
+                "finite latents of pictures (an autoencoder may overflow in float16, and not in bfloat16 or float32)"
+            )
+            raise NonFiniteError(describe("vae", wanted, f"NaN or infinite ones in {dtype}"))
+        return latents
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Return pixels [B, 3, H, W] in float32, about [0, 1] and not clamped, of latents [B, c, h, w]."""
+        """Return pixels [B, 3, H, W] in float32, about [0, 1] and not clamped, of latents [B, c, h, w].
+
+        Raises:
+            TypeError: no tensor.
+            ValueError: latents of another shape or dtype.
+        """
+        check_latents("latents", latents, self.pipeline.vae.config.latent_channels)
         return self._batched(self.calls.decode, self.pipeline.vae, latents, cast=False)
 
     @torch.no_grad()
@@ -114,23 +154,35 @@ class LatentModels:
         Args:
             sample: noisy latents [B, c, h, w].
             timesteps: [B].
-            text: B rows, or 1 row for all.
-        """
-        unet, count = self.pipeline.unet, len(sample)
-        sizes = self.pipeline.extras(text, self.rows)
-        embeds = text.prompt_embeds.expand(count, -1, -1)
-        pooled = None if text.pooled is None else text.pooled.expand(count, -1)
-        times = torch.tensor(list(timesteps), device=sample.device)
+            text: B rows, or 1 row for all; what is not from ``text`` has the sizes of captions.
 
-        def run(rows: Tensor, at: Tensor, embeds: Tensor, *pooled: Tensor) -> Tensor:
-            added = {"text_embeds": pooled[0], "time_ids": sizes["time_ids"][: len(rows)]} if pooled else None
+        Raises:
+            TypeError: an argument of the wrong kind.
+            ValueError: latents of another shape, or another number of timesteps or texts than of latents.
+        """
+        unet = self.pipeline.unet
+        count = len(check_latents("sample", sample, self.channels))
+        if rows_of("text", text) not in (1, count):
+            raise wrong_value("text", f"{count} texts, one for each latent, or one for all", rows_of("text", text))
+        if len(timesteps) != count:
+            raise wrong_value("timesteps", f"{count}, one for each latent", len(timesteps))
+        embeds = text.prompt_embeds.expand(count, -1, -1)
+        times = torch.tensor(list(timesteps), device=sample.device)
+        more = (
+            []
+            if text.pooled is None
+            else [part.expand(count, -1) for part in (text.pooled, sizes_of(self.pipeline, text))]
+        )
+
+        def run(rows: Tensor, at: Tensor, embeds: Tensor, *more: Tensor) -> Tensor:
+            added = {"text_embeds": more[0], "time_ids": more[1]} if more else None
             self.denoiser_rows += len(rows)
             found = self.calls.denoise(rows, at, embeds, added)
             if self.after_batch is not None:
                 self.after_batch()
             return found
 
-        return self._batched(run, unet, sample, times, embeds, *([] if pooled is None else [pooled]))
+        return self._batched(run, unet, sample, times, embeds, *more)
 
     def counted(self, count: int) -> int:
         """Return the rows that the denoiser runs for so many at once, those that fill up a batch included."""
@@ -154,6 +206,22 @@ class LatentModels:
         if self._one_shape or dtype != torch.float32 or device.type != "cpu":
             return self.rows
         return count
+
+
+def check_models(models: object) -> None:
+    """Refuse anything but ``LatentModels``."""
+    if not isinstance(models, LatentModels):
+        raise wrong_type("models", "editing.LatentModels(pipeline)", models)
+
+
+def _encoded(vae: "AutoencoderKL", pixels: Tensor) -> Tensor:
+    """Return the mean of what an autoencoder gives for pixels, or its latents where it gives no distribution."""
+    found = vae.encode(pixels * 2 - 1)
+    if hasattr(found, "latent_dist"):
+        return found.latent_dist.mean
+    if hasattr(found, "latents"):
+        return found.latents
+    raise wrong_value("vae", "one that encodes pictures, such as AutoencoderKL or AutoencoderTiny", type(vae).__name__)
 
 
 def _filled(rows: Tensor, missing: int) -> Tensor:

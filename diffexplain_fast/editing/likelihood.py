@@ -6,6 +6,7 @@ where drawing the picture takes a row in every step.
 
 from torch import Tensor
 
+from diffexplain_fast.editing.texts import sizes_of
 from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
@@ -60,7 +61,8 @@ def denoiser_output(
     """Return the denoiser's output [B, c, h, w] in float32 on noisy latents [B, c, h, w] at B steps of its training."""
     count, unet = len(noisy), pipeline.unet
     pooled = None if text.pooled is None else text.pooled.expand(count, -1)
-    added = None if pooled is None else {"text_embeds": pooled, "time_ids": pipeline.extras(text, count)["time_ids"]}
+    sizes = None if pooled is None else sizes_of(pipeline, text).expand(count, -1)
+    added = None if pooled is None or sizes is None else {"text_embeds": pooled, "time_ids": sizes}
     embeds, dtype = text.prompt_embeds.expand(count, -1, -1), next(unet.parameters()).dtype
     calls = calls or SingleCalls.own(unet, pipeline.vae, "asked for")
     return calls.denoise(noisy.to(dtype), times, embeds.to(dtype), added).float()

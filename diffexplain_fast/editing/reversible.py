@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from diffexplain_fast.editing.checks import check_caption, check_clean, rows_of
-from diffexplain_fast.editing.latents import LatentModels
+from diffexplain_fast.editing.checks import check_caption, check_clean, check_table, rows_of
+from diffexplain_fast.editing.latents import LatentModels, check_models
 from diffexplain_fast.engine.ancestral import Ancestral
-from diffexplain_fast.errors import wrong_value
+from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.conditioning import Conditioning
 
 COUPLING = 0.999
@@ -61,9 +61,12 @@ def invert_reversibly(models: LatentModels, table: Ancestral, clean: Tensor, cap
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: the latents of several pictures, or a noisiest level without any signal, where y has no value.
+        ValueError: the latents of several pictures, latents that are not finite or have other channels than the
+            denoiser's, or a noisiest level without any signal, where y has no value.
     """
-    check_clean(clean)
+    check_models(models)
+    check_table(table)
+    check_clean(clean, models.channels)
     check_caption(caption)
     text, y = models.text([caption]), clean.double()
     z = y
@@ -86,8 +89,11 @@ def swap_reversibly(models: LatentModels, reversal: Reversal, target: Conditioni
         Latents [B, c, h, w], in float32.
 
     Raises:
-        TypeError: a target that is not what ``LatentModels.text`` returns.
+        TypeError: an argument of the wrong kind.
     """
+    check_models(models)
+    if not isinstance(reversal, Reversal):
+        raise wrong_type("reversal", "what invert_reversibly(...) returns", reversal)
     count = rows_of("target", target)
     y, z = (state.expand(count, -1, -1, -1) for state in reversal.states)
     for at, after in reversed([*itertools.pairwise(_levels(reversal.table))]):

@@ -23,8 +23,8 @@ def pooled_width(unet: "UNet2DConditionModel") -> int | None:
 
 
 def decodes_in_float32(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> bool:
-    """Return whether diffusers' pipeline of this UNet decodes a float16 VAE in float32, because it overflows in
-    float16.
+    """Return whether diffusers' pipeline of this UNet encodes and decodes with a float16 VAE in float32, because it
+    overflows in float16.
 
     The XL pipelines do so if the VAE's configuration has ``force_upcast``; those of 1.x and 2.x never do.
 
@@ -64,3 +64,16 @@ def decoding_vae(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> "Autoenc
         raise wrong_value("vae", wanted, "trainable weights in float16")
     unused = (getattr(vae, "encoder", None), getattr(vae, "quant_conv", None))
     return copied(vae, unused).requires_grad_(False).float()
+
+
+def encoding_vae(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> "AutoencoderKL":
+    """Return the VAE that encodes without a gradient: the given one, or a float32 copy without its decoder.
+
+    Args:
+        unet: as in ``decodes_in_float32``.
+        vae: as there; never changed.
+    """
+    if not decodes_in_float32(unet, vae):
+        return vae
+    unused = (getattr(vae, "decoder", None), getattr(vae, "post_quant_conv", None))
+    return copied(vae, unused).float()

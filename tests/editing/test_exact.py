@@ -60,7 +60,9 @@ def test_another_guidance_runs_only_the_rows_without_a_caption() -> None:
     known = invert(models, table, clean, "a red boat", seed=3, guidance=(3.0, 2.0, 1.0, 1.0))
     assert torch.equal(found.residuals, known.residuals) and torch.equal(found.samples, known.samples)
     assert torch.equal(reguided(models, found, ()).residuals, plain.residuals)
-    with pytest.raises(ValueError, match="guidance: wanted a scale for each of 4 steps, or none, got 2"):
+    with pytest.raises(
+        ValueError, match=r"guidance: wanted a finite number, or one for each of 4 steps.*, got 2 numbers"
+    ):
         reguided(models, plain, (3.0, 2.0))
 
 
@@ -107,7 +109,9 @@ def test_a_guided_swap_is_exact_and_keeps_all_outside_of_a_mask() -> None:
     inversion = invert(models, table, clean, "a red boat", seed=3, guidance=(2.0, 3.0, 1.0, 1.0))
     assert models.denoiser_rows == 2 * 8 and [inversion.scale(i) for i in range(4)] == [2.0, 3.0, 1.0, 1.0]
     assert torch.allclose(swap(models, inversion, models.text(["a red boat"])), clean, rtol=0, atol=1e-4)
-    with pytest.raises(ValueError, match="guidance: wanted a scale for each of 4 steps, or none, got 3"):
+    with pytest.raises(
+        ValueError, match=r"guidance: wanted a finite number, or one for each of 4 steps.*, got 3 numbers"
+    ):
         invert(models, table, clean, "a red boat", guidance=(2.0, 2.0, 2.0))
     saved = LatentModels(models.pipeline, one_shape=False)
     swap(saved, invert(saved, table, clean, "", guidance=(2.0, 3.0, 1.0, 1.0)), saved.text(["a fish"]))
@@ -132,8 +136,10 @@ def test_a_reversible_solver_retraces_its_steps_and_follows_the_flow_to_noise() 
     assert torch.allclose(back[:1], clean, rtol=0, atol=1e-4) and not torch.allclose(back[1:], clean, atol=1e-3)
 
 
-class Gaussian:
+class Gaussian(LatentModels):
     """Knows the noise in data that is normal with a variance, for which the probability flow is known."""
+
+    channels = 1
 
     def __init__(self, scheduler: DDPMScheduler, variance: float) -> None:
         self.alphas, self.variance = scheduler.alphas_cumprod, variance
@@ -182,13 +188,30 @@ def test_every_editor_changes_something_and_inpainting_keeps_the_rest() -> None:
     assert not torch.allclose(guided, clean.expand_as(guided), atol=1e-3)
 
 
-def test_guidance_of_scale_0_and_a_swap_of_strength_0_give_the_picture_back() -> None:
+@pytest.mark.parametrize("guidance", [(), (3.0, 2.0, 1.0, 7.5)])
+def test_guidance_of_scale_0_and_a_swap_of_strength_0_give_the_picture_back(guidance: tuple[float, ...]) -> None:
     models = LatentModels(load_pipeline(tiny_sd2()))
     clean = models.encode(pictures(1))
-    inversion = invert(models, ancestral_steps(models.pipeline.scheduler, 4), clean, "a boat")
-    target = models.text(["snow"])
-    for latents in (guide(models, inversion, target, scale=0.0), swap(models, inversion, target, strength=0.0)):
+    table = ancestral_steps(models.pipeline.scheduler, 4)
+    inversion = invert(models, table, clean, "a boat", guidance=guidance)
+    target, source = models.text(["snow"]), models.text(["a boat"])
+    still = [guide(models, inversion, target, scale=0.0), guide(models, inversion, source, source)]
+    for latents in (*still, swap(models, inversion, target, strength=0.0)):
         assert torch.allclose(latents, clean, rtol=0, atol=1e-4)
+
+
+def test_guidance_by_words_adds_the_same_to_a_guided_inversion() -> None:
+    models = LatentModels(load_pipeline(tiny_sd()))
+    clean, table = models.encode(pictures(1)), ancestral_steps(models.pipeline.scheduler, 1)
+    target, steps = models.text(["a fish"]), []
+    for guidance in ((), (4.0,)):
+        inversion = invert(models, table, clean, "a boat", guidance=guidance)
+        steps.append(guide(models, inversion, target, scale=2.0) - clean)
+    sample, at = inversion.samples[:1], [table.steps[0].timestep]
+    own, added = (models.predict(sample, at, models.text([caption])) for caption in ("a boat", "a fish"))
+    whole = table.steps[0].output * 2 * (added - own)
+    assert torch.allclose(steps[0], steps[1], rtol=0, atol=1e-4) and float(steps[0].abs().max()) > 1e-3
+    assert torch.allclose(guide(models, inversion, target, scale=2.0, quantile=0.0) - clean, whole, rtol=0, atol=1e-4)
 
 
 def test_pasting_keeps_the_users_pixels() -> None:

@@ -1,12 +1,14 @@
 """What is wrong with an argument of an editor is said by its name; masks may be bool, and one may serve for all."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from diffexplain_fast import editing
-from diffexplain_fast.editing.inversion import Inversion
+from diffexplain_fast.editing.inversion import Inversion, noised, reguided
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.ancestral import Ancestral, ancestral_steps
 from diffexplain_fast.models.loading import load_pipeline
@@ -67,10 +69,97 @@ def test_texts_are_sequences_of_texts(models: LatentModels, inversion: Inversion
 
 def test_an_inversion_is_of_one_picture(models: LatentModels, table: Ancestral, clean: torch.Tensor) -> None:
     for invert in (editing.invert, editing.invert_reversibly):
-        with pytest.raises(ValueError, match=r"clean: wanted the latent of one picture \[1, c, h, w\]"):
+        with pytest.raises(ValueError, match=r"clean: wanted the latent of one picture \[1, 4, h, w\]"):
             invert(models, table, clean.repeat(2, 1, 1, 1), "a boat")
         with pytest.raises(TypeError, match="caption: wanted text, or None for no caption, got list"):
             invert(models, table, clean, ["a boat"])  # type: ignore[arg-type]
+
+
+def test_latents_have_the_channels_of_the_denoiser(models: LatentModels, table: Ancestral) -> None:
+    for invert in (editing.invert, editing.invert_reversibly):
+        with pytest.raises(
+            ValueError, match=r"clean: wanted the latent of one picture \[1, 4, h, w\].*got \[1, 3, 8, 8\]"
+        ):
+            invert(models, table, torch.zeros(1, 3, 8, 8), "a boat")
+    with pytest.raises(ValueError, match=r"sample: wanted latents \[B, 4, h, w\]"):
+        models.predict(torch.zeros(1, 3, 8, 8), [1], models.text([""]))
+    with pytest.raises(ValueError, match="text: wanted 3 texts, one for each latent, or one for all, got 2"):
+        models.predict(torch.zeros(3, 4, 8, 8), [1, 1, 1], models.text(["", ""]))
+    with pytest.raises(ValueError, match="timesteps: wanted 2, one for each latent, got 1"):
+        models.predict(torch.zeros(2, 4, 8, 8), [1], models.text([""]))
+
+
+@pytest.mark.parametrize(
+    ("guidance", "error", "got"),
+    [
+        ("7.5", TypeError, "str"),
+        (None, TypeError, "NoneType"),
+        (True, TypeError, "bool"),
+        ([3.0, "2"], TypeError, "str"),
+        (float("nan"), ValueError, "nan"),
+        ([3.0, float("nan")], ValueError, "nan"),
+        ([float("inf"), 1.0], ValueError, "inf"),
+        ([3.0], ValueError, "1 numbers"),
+    ],
+)
+def test_guidance_is_a_number_or_one_for_each_step(
+    models: LatentModels,
+    inversion: Inversion,
+    table: Ancestral,
+    clean: torch.Tensor,
+    guidance: Any,
+    error: Any,
+    got: str,
+) -> None:
+    message = rf"guidance: wanted a finite number, or one for each of 2 steps, or \(\) for none, got {got}$"
+    with pytest.raises(error, match=message):
+        editing.invert(models, table, clean, "a boat", guidance=guidance)
+    with pytest.raises(error, match=message):
+        reguided(models, inversion, guidance)
+
+
+@pytest.mark.parametrize("guidance", [7, 7.5, np.float32(7.5)])
+def test_one_number_of_guidance_means_every_step(
+    models: LatentModels, inversion: Inversion, table: Ancestral, clean: torch.Tensor, guidance: float
+) -> None:
+    wanted = editing.invert(models, table, clean, "a boat", guidance=(float(guidance),) * 2)
+    for found in (
+        editing.invert(models, table, clean, "a boat", guidance=guidance),
+        reguided(models, inversion, guidance),
+    ):
+        assert found.guidance == wanted.guidance and torch.equal(found.residuals, wanted.residuals)
+
+
+def test_what_is_no_model_table_or_inversion_is_named(
+    models: LatentModels, table: Ancestral, inversion: Inversion, clean: torch.Tensor
+) -> None:
+    text, masks, pipe = models.text(["a fish"]), torch.ones(1, 1, *clean.shape[-2:]), tiny_sd()
+    samples = noised(table, clean)
+    reversal = editing.invert_reversibly(models, table, clean, "a boat")
+    calls: list[tuple[str, str, Callable[[], object]]] = [
+        ("models", "StableDiffusionPipeline", lambda: editing.invert(pipe, table, clean, "")),
+        ("models", "StableDiffusionPipeline", lambda: editing.invert_reversibly(pipe, table, clean, "")),
+        ("models", "StableDiffusionPipeline", lambda: editing.swap(pipe, inversion, text)),
+        ("models", "StableDiffusionPipeline", lambda: editing.guide(pipe, inversion, text)),
+        ("models", "StableDiffusionPipeline", lambda: editing.inpaint(pipe, inversion, text, masks)),
+        ("models", "StableDiffusionPipeline", lambda: editing.mix(pipe, inversion, ["a fish"])),
+        ("models", "StableDiffusionPipeline", lambda: editing.swap_reversibly(pipe, reversal, text)),
+        ("models", "StableDiffusionPipeline", lambda: reguided(pipe, inversion, ())),
+        ("table", "int", lambda: editing.invert(models, 3, clean, "")),
+        ("table", "int", lambda: editing.invert_reversibly(models, 3, clean, "")),
+        ("table", "int", lambda: noised(3, clean)),
+        ("inversion", "Noised", lambda: editing.swap(models, samples, text)),
+        ("inversion", "Noised", lambda: editing.guide(models, samples, text)),
+        ("inversion", "Noised", lambda: editing.mix(models, samples, ["a fish"])),
+        ("inversion", "Noised", lambda: reguided(models, samples, ())),
+        ("inversion", "Tensor", lambda: editing.inpaint(models, clean, text, masks)),
+        ("reversal", "Inversion", lambda: editing.swap_reversibly(models, inversion, text)),
+        ("seed", "str", lambda: noised(table, clean, seed="x")),
+    ]
+    for name, got, call in calls:
+        with pytest.raises(TypeError, match=f"^{name}: wanted .*, got {got}$"):
+            call()
+    assert editing.inpaint(models, samples, text, masks).shape == clean.shape
 
 
 @pytest.mark.parametrize("editor", [editing.swap, editing.inpaint])
@@ -84,9 +173,11 @@ def test_masks_are_of_latents_one_for_each_target(
     assert torch.equal(editor(models, inversion, two, masks=left), wanted)
     assert torch.equal(editor(models, inversion, two, masks=torch.cat([left, left]).bool()), wanted)
     assert editor(models, inversion, one, masks=left.repeat(3, 1, 1, 1)).shape[0] == 3
-    for masks in (left.repeat(3, 1, 1, 1), torch.ones(2, 1, 16, 16), left[0]):
+    for masks in (left.repeat(3, 1, 1, 1), torch.ones(2, 1, 16, 16), left[0], left[:0]):
         with pytest.raises(ValueError, match=r"masks: wanted \[2, 1, .*, a mask of latents for each target, or one"):
             editor(models, inversion, two, masks=masks)
+    with pytest.raises(ValueError, match=r"masks: wanted \[1, 1, .*got \[0, 1, 8, 8\]"):
+        editor(models, inversion, one, masks=left[:0])
     with pytest.raises(ValueError, match="masks: wanted numbers from 0 to 1, got 0 to 2"):
         editor(models, inversion, one, masks=2 * left)
     with pytest.raises(TypeError, match="masks: wanted a tensor"):
