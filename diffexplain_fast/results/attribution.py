@@ -20,7 +20,7 @@ from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Flip, Interaction, Row
 from diffexplain_fast.results.flips import flips_of
-from diffexplain_fast.results.unmeasured import unmeasured_of
+from diffexplain_fast.results.unmeasured import judged_of, unmeasured_of
 from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -56,7 +56,7 @@ class Attribution(Drawn):
         effects: over all pictures, the largest first; concepts that were only screened come last.
         interactions: of pairs that were edited together, the largest first.
         counterfactuals: for each picture one, or None where the classifier does not see the target in it, or where no
-            edit of it was verified.
+            verified edit of it can tell, see ``Edit.flipped``.
         placebos: effects of edits that say the same again, by editor; empty where none was made, see ``unmeasured``.
         denoiser_rows: rows that the denoiser ran for all this.
         settings: what is needed to repeat it; JSON values.
@@ -101,7 +101,8 @@ class Attribution(Drawn):
         """
         whole = not self.rows and not any(self.settings.get(key) for key in _LEFT_OUT)
         left_out = cast(list[int], self.settings.get("redraws_left_out") or [])
-        return unmeasured_of(self.rows, len(self.images), left_out, any(self.placebos.values()), whole)
+        judged = judged_of(self.found, self.recognised)
+        return unmeasured_of(self.rows, len(self.images), left_out, any(self.placebos.values()), whole, judged)
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.
@@ -174,6 +175,7 @@ class Attribution(Drawn):
 
         Each concept is edited alone, so that what only several change together is in ``counterfactuals``. It changes
         the decision on a picture where it does so in more than half of its verified edits, and equal pictures are one.
+        Edits that cannot tell count nowhere; see ``Edit.flipped``.
 
         Args:
             top: how many concepts at most, 1 or more.

@@ -2,13 +2,18 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from diffexplain_fast.results.effects import Row
+from diffexplain_fast.results.effects import Edit, Row
 
 
 def unmeasured_of(
-    rows: Sequence[Row], pictures: int, left_out: Collection[int], placebos: bool, all_shown: bool
+    rows: Sequence[Row],
+    pictures: int,
+    left_out: Collection[int],
+    placebos: bool,
+    all_shown: bool,
+    judged: Sequence[Edit] = (),
 ) -> str:
     """Return what was not measured; "" where nothing is missing.
 
@@ -18,11 +23,12 @@ def unmeasured_of(
         left_out: numbers of those whose errors the budget left out.
         placebos: whether there are any.
         all_shown: whether every picture shows all concepts already.
+        judged: the edits that may have changed a decision; see ``judged_of``.
     """
     edited = [row for row in rows if not row.screened]
     flat = {row.image for row in edited if math.isinf(row.high) and row.image not in left_out}
     several = max(Counter(row.concept for row in edited).values(), default=0) > 1
-    screened = len(rows) - len(edited)
+    screened, untold = len(rows) - len(edited), sum(edit.flipped is None for edit in judged)
     said = {
         "Nothing was edited: every picture shows all concepts already.": all_shown,
         f"The budget ended before the errors of edits were measured on {len(left_out)} of {pictures} pictures.": bool(
@@ -32,7 +38,21 @@ def unmeasured_of(
         "or by next to nothing beside an effect: how far such edits err is not known.": bool(flat),
         f"Of {len(rows)} changes of a picture {screened} were screened only, not edited: "
         "their effects are rough and not checked, and how far they err is not known.": bool(screened),
+        f"Of {len(judged)} verified edits of recognised pictures {untold} cannot tell whether they change the "
+        "decision, and count for none: in the region of the edit the autoencoder alone makes it leave the "
+        "target.": bool(untold),
         "No placebo was made: p-values over pictures come from Student's test and the errors of edits alone.": several
         and not placebos,
     }
     return " ".join(sentence for sentence, true in said.items() if true)
+
+
+def judged_of(found: Mapping[int, Sequence[Edit]], recognised: Collection[int] | None) -> list[Edit]:
+    """Return the verified edits of the pictures that the classifier recognises; none where nobody has kept which.
+
+    Args:
+        found: edited pictures by number of the picture.
+        recognised: numbers of those pictures; None where nobody has kept them.
+    """
+    edits = [edit for image in recognised or () for edit in found.get(image, ())]
+    return [edit for edit in edits if edit.verified and edit.points is not None]

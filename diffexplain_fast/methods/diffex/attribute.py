@@ -80,8 +80,9 @@ def attribute(
     pairs = chosen_pairs(taxonomy.concepts, effects, beam_width, lab.drawing.wording)
     for one in telling.each("joint", work):
         _draw_pairs(lab, one, pairs)
-    flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]
+    # Pairs that the search for a flip draws are chosen by what they do to the answer, and are no interactions.
     interactions = interactions_of([one.trials for one in work], nulls, same)
+    flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
     lab.jobs.warn()
     recognised = [i for i, one in enumerate(work) if bool(lab.answers.ask(one.scene.pixels).hit[0])]
@@ -119,6 +120,6 @@ def _edits(work: Work, recognised: bool) -> list[Edit]:
     edits = []
     for trial in work.all:
         points = None if math.isnan(trial.points) else trial.points
-        flipped = not trial.hit if recognised and points is not None else None
+        flipped = trial.flipped if recognised and points is not None else None
         edits.append(Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names, points, flipped))
     return edits
