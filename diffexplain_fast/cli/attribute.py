@@ -32,7 +32,7 @@ def attribute(
     audit: Annotated[Path | None, typer.Option(help="A saved audit: what it found is edited, and compared.")] = None,
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
-    beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
+    beam_width: Annotated[int, typer.Option(help="Its square is the most pairs measured on each picture.")] = 4,
     budget: Annotated[
         str | None,
         typer.Option(help='Limit of all edits: rows of the denoiser as 2000 or "2000 rows", or a time as "20 s".'),

@@ -54,7 +54,8 @@ class Attribution(Drawn):
         rows: one for each picture and concept that the picture does not show already and that was measured: what a
             budget left out, what does not fit into the text encoder and what no caption can say has none.
         effects: over all pictures, the largest first; concepts that were only screened come last.
-        interactions: of pairs that were edited together, the largest first.
+        interactions: of pairs that were edited together, the largest first; not of those that only the search for a
+            counterfactual drew, because what they do has decided that. These are among ``edits``.
         counterfactuals: for each picture one, or None where the classifier does not see the target in it, or where no
             verified edit of it can tell, see ``Edit.flipped``.
         placebos: effects of edits that say the same again, by editor; empty where none was made, see ``unmeasured``.
@@ -102,7 +103,7 @@ class Attribution(Drawn):
         whole = not self.rows and not any(self.settings.get(key) for key in _LEFT_OUT)
         left_out = cast(list[int], self.settings.get("redraws_left_out") or [])
         judged = judged_of(self.found, self.recognised)
-        return unmeasured_of(self.rows, len(self.images), left_out, any(self.placebos.values()), whole, judged)
+        return unmeasured_of(self.rows, self._same(), left_out, any(self.placebos.values()), whole, judged)
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.

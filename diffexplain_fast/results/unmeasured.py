@@ -9,7 +9,7 @@ from diffexplain_fast.results.effects import Edit, Row
 
 def unmeasured_of(
     rows: Sequence[Row],
-    pictures: int,
+    same: Sequence[int],
     left_out: Collection[int],
     placebos: bool,
     all_shown: bool,
@@ -19,7 +19,7 @@ def unmeasured_of(
 
     Args:
         rows: of the attribution.
-        pictures: how many there are.
+        same: of each picture the number of the first one that is equal to it.
         left_out: numbers of those whose errors the budget left out.
         placebos: whether there are any.
         all_shown: whether every picture shows all concepts already.
@@ -27,14 +27,16 @@ def unmeasured_of(
     """
     edited = [row for row in rows if not row.screened]
     flat = {row.image for row in edited if math.isinf(row.high) and row.image not in left_out}
-    several = max(Counter(row.concept for row in edited).values(), default=0) > 1
+    several = (
+        max(Counter(name for name, _ in {(row.concept, same[row.image]) for row in edited}).values(), default=0) > 1
+    )
     screened, untold = len(rows) - len(edited), sum(edit.flipped is None for edit in judged)
     said = {
         "Nothing was edited: every picture shows all concepts already.": all_shown,
-        f"The budget ended before the errors of edits were measured on {len(left_out)} of {pictures} pictures.": bool(
+        f"The budget ended before the errors of edits were measured on {len(left_out)} of {len(same)} pictures.": bool(
             left_out
         ),
-        f"On {len(flat)} of {pictures} pictures drawing a region anew did not move the score, "
+        f"On {len(flat)} of {len(same)} pictures drawing a region anew did not move the score, "
         "or by next to nothing beside an effect: how far such edits err is not known.": bool(flat),
         f"Of {len(rows)} changes of a picture {screened} were screened only, not edited: "
         "their effects are rough and not checked, and how far they err is not known.": bool(screened),

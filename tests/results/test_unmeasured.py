@@ -12,8 +12,14 @@ def _row(image: int, high: float = 1.0, n: int = 1) -> Row:
 
 def test_a_picture_whose_score_no_redraw_moves_is_named_and_one_that_the_budget_left_out_is_another() -> None:
     rows = [_row(0), _row(1, math.inf), _row(2, math.inf), _row(2, math.inf, n=0)]
-    said = unmeasured_of(rows, 3, [1], placebos=True, all_shown=False)
+    said = unmeasured_of(rows, [0, 1, 2], [1], placebos=True, all_shown=False)
     assert "The budget ended before the errors of edits were measured on 1 of 3 pictures." in said
     assert "On 1 of 3 pictures drawing a region anew did not move the score" in said
     assert "Of 4 changes of a picture 1 were screened only" in said and "placebo" not in said
-    assert unmeasured_of([_row(0), _row(1)], 2, [], placebos=True, all_shown=False) == ""
+    assert unmeasured_of([_row(0), _row(1)], [0, 1], [], placebos=True, all_shown=False) == ""
+
+
+def test_equal_pictures_are_one_and_need_no_placebos() -> None:
+    rows = [_row(0), _row(1)]
+    assert unmeasured_of(rows, [0, 0], [], placebos=False, all_shown=False) == ""
+    assert "No placebo was made" in unmeasured_of(rows, [0, 1], [], placebos=False, all_shown=False)

@@ -53,7 +53,8 @@ def attribute(
         captions: of each picture.
         taxonomy: the concepts.
         seeds: edits of each picture and concept, with noise of their own.
-        beam_width: w: at most w^2 pairs are drawn of each picture; see ``chosen_pairs``.
+        beam_width: w: at most w^2 pairs are drawn of each picture, see ``chosen_pairs``, and at most w sets of two and
+            w of three in search of a flip.
         callback: receives a ``Progress`` after every batch of the denoiser, and after every picture.
 
     Raises:
@@ -73,9 +74,9 @@ def attribute(
         for seed in range(seeds):
             some, beside = finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
             work[-1].keep(lab.run(scene, some, seed, beside=beside))
-    placebos = measure_nulls(lab, work, telling)
-    rows, nulls = _rows(work), [one.null for one in work]
     same = [next(j for j in range(i + 1) if torch.equal(pixels[j], pixels[i])) for i in range(len(pixels))]
+    placebos = measure_nulls(lab, work, telling, same)
+    rows, nulls = _rows(work), [one.null for one in work]
     effects = effects_of(rows, nulls, same)
     pairs = chosen_pairs(taxonomy.concepts, effects, beam_width, lab.drawing.wording)
     for one in telling.each("joint", work):
