@@ -113,7 +113,7 @@ def summary(result: Attribution) -> str:
         lines.append(f"  {effect.concept:28} {said:>7}  {interval}{note_of(effect)}")
     if len(result.effects) > _SHOWN:
         lines.append(f"  ... and {len(result.effects) - _SHOWN} concepts more")
-    for i, flip in enumerate(result.counterfactuals):
+    for i, flip in enumerate(result.counterfactuals, start=1):
         if flip is not None and flip.flipped:
             lines.append(f"  picture {i}: {flip.before} becomes {flip.after} with {', '.join(flip.changes)}")
     lines += [] if result.audited is None else [f"  {line}" for line in result.audited.sentences]

@@ -61,7 +61,8 @@ class Attribution(Drawn):
         placebos: effects of edits that say the same again, by editor; empty where none was made, see ``unmeasured``.
         denoiser_rows: rows that the denoiser ran for all this.
         settings: what is needed to repeat it; JSON values.
-        found: all edited pictures by number of the picture.
+        found: all edited pictures by number of the picture; numbers of pictures count from 0, and from 1 in what is
+            read: the summary of the command, the page and warnings.
         errors: what the tools do to the score where nothing is to change, from which the intervals of single pictures
             come: "redraws" of regions with the picture's own words, "autoencoder" of the same regions through it.
         recognised: numbers of the pictures that the classifier recognises as the target class; None in an attribution
@@ -109,7 +110,7 @@ class Attribution(Drawn):
         """Return edited pictures.
 
         Args:
-            image: number of the picture.
+            image: number of the picture, from 0.
             concept: name of a concept, or of several that were changed together; None for all.
 
         Raises:
@@ -140,7 +141,7 @@ class Attribution(Drawn):
         pixels the classifier reads.
 
         Args:
-            image: number of the picture.
+            image: number of the picture, from 0.
 
         Raises:
             ValueError: no such picture, or one without an edit.

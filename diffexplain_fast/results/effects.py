@@ -12,7 +12,7 @@ class Row:
     """What a concept does to one picture.
 
     Attributes:
-        image: number of the picture.
+        image: number of the picture, from 0.
         concept: name of the concept, such as "background:desert".
         effect: change of the target's score: for a class its logit minus the mean of all logits, or its log-odds where
             each class is there or not. Mean of the verified edits; where none is verified, of all. Of a concept that
