@@ -20,7 +20,7 @@ from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Flip, Interaction, Row
 from diffexplain_fast.results.flips import flips_of
-from diffexplain_fast.results.unmeasured import judged_of, unmeasured_of
+from diffexplain_fast.results.unmeasured import judged_of, left_out_of, unmeasured_of
 from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -97,14 +97,16 @@ class Attribution(Drawn):
     def unmeasured(self) -> str:
         """What of ``errors``, ``placebos`` and edits was not measured, in sentences; "" where nothing is missing.
 
-        The budget may have left out errors, and a score that no redraw moves shows none. Of many concepts most are only
-        screened on a picture. Without placebos, of which ``editor="guide"`` has none, p-values over pictures are of
-        Student's test and the errors of edits alone.
+        The budget may have left out edits and errors, and a score that no redraw moves shows no error. Of many concepts
+        most are only screened on a picture. Without placebos, of which ``editor="guide"`` has none, p-values over
+        pictures are of Student's test and the errors of edits alone.
         """
         whole = not self.rows and not any(self.settings.get(key) for key in _LEFT_OUT)
         left_out = cast(list[int], self.settings.get("redraws_left_out") or [])
         judged = judged_of(self.found, self.recognised)
-        return unmeasured_of(self.rows, self._same(), left_out, any(self.placebos.values()), whole, judged)
+        early = left_out_of(self.rows, self.shown, [one.name for one in self.taxonomy.concepts], self.settings)
+        more = unmeasured_of(self.rows, self._same(), left_out, any(self.placebos.values()), whole, judged)
+        return " ".join(filter(None, [early, more]))
 
     def edits(self, image: int = 0, concept: str | Sequence[str] | None = None) -> list[Edit]:
         """Return edited pictures.

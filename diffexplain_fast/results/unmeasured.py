@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.results.effects import Edit, Row
 
 
@@ -27,9 +28,8 @@ def unmeasured_of(
     """
     edited = [row for row in rows if not row.screened]
     flat = {row.image for row in edited if math.isinf(row.high) and row.image not in left_out}
-    several = (
-        max(Counter(name for name, _ in {(row.concept, same[row.image]) for row in edited}).values(), default=0) > 1
-    )
+    by_concept = Counter(name for name, _ in {(row.concept, same[row.image]) for row in edited})
+    several = max(by_concept.values(), default=0) > 1
     screened, untold = len(rows) - len(edited), sum(edit.flipped is None for edit in judged)
     said = {
         "Nothing was edited: every picture shows all concepts already.": all_shown,
@@ -58,3 +58,35 @@ def judged_of(found: Mapping[int, Sequence[Edit]], recognised: Collection[int] |
     """
     edits = [edit for image in recognised or () for edit in found.get(image, ())]
     return [edit for edit in edits if edit.verified and edit.points is not None]
+
+
+def left_out_of(
+    rows: Sequence[Row], shown: Sequence[Collection[str]] | None, names: Sequence[str], settings: JsonObject
+) -> str:
+    """Return what a budget left out, in a sentence; "" where it was enough.
+
+    Args:
+        rows: of the attribution.
+        shown: of each picture the names of the concepts that it shows already; None where nobody has kept them.
+        names: of all concepts.
+        settings: of the attribution.
+    """
+    if not settings.get("budget_used_up"):
+        return ""
+    unsaid = {name for key in ("captions_too_long", "captions_cannot_say") for name in _names(settings.get(key))}
+    made = {(row.image, row.concept) for row in rows}
+    missing = sum(
+        name not in some and (i, name) not in made and f"{name} on picture {i + 1}" not in unsaid
+        for i, some in enumerate(shown or ())
+        for name in names
+    )
+    if not missing:
+        return "The budget was used up: tries, pairs or placebos may be missing."
+    whole = missing + len(rows)
+    return (
+        f"The budget left out {missing} of {whole} changes of a picture; tries, pairs and placebos may be missing too."
+    )
+
+
+def _names(value: Json) -> list[Json]:
+    return value if isinstance(value, list) else []

@@ -2,8 +2,9 @@
 
 import math
 
+from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.effects import Row
-from diffexplain_fast.results.unmeasured import unmeasured_of
+from diffexplain_fast.results.unmeasured import left_out_of, unmeasured_of
 
 
 def _row(image: int, high: float = 1.0, n: int = 1) -> Row:
@@ -23,3 +24,13 @@ def test_equal_pictures_are_one_and_need_no_placebos() -> None:
     rows = [_row(0), _row(1)]
     assert unmeasured_of(rows, [0, 0], [], placebos=False, all_shown=False) == ""
     assert "No placebo was made" in unmeasured_of(rows, [0, 1], [], placebos=False, all_shown=False)
+
+
+def test_what_a_budget_left_out_is_counted_and_neither_what_is_shown_nor_what_no_caption_can_say() -> None:
+    settings: JsonObject = {"budget_used_up": True, "captions_cannot_say": ["b on picture 2"], "captions_too_long": []}
+    rows, names = [_row(0)], ["a", "b"]
+    said = left_out_of(rows, [["b"], []], names, settings)
+    assert said.startswith("The budget left out 1 of 2 changes of a picture;")
+    enough = "The budget was used up: tries, pairs or placebos may be missing."
+    assert left_out_of(rows, [["b"], ["a"]], names, settings) == enough == left_out_of(rows, None, names, settings)
+    assert left_out_of(rows, [["b"], []], names, settings | {"budget_used_up": False}) == ""
