@@ -85,13 +85,13 @@ def reading(argument: str, image: Image.Image, number: int | None = None) -> Ite
     Args:
         argument: of the caller.
         image: is read in the context.
-        number: of the picture, None for the only one.
+        number: of the picture, from 0, which the message counts from 1; None for the only one.
 
     Raises:
         ValueError: no pixel, a file that is cut off, a picture that was closed, or numbers that are not finite or too
             far below 0, see ``in_colour``.
     """
-    place = "" if number is None else f" for picture {number}"
+    place = "" if number is None else f" for picture {number + 1}"
     if not all(image.size):
         raise wrong_value(argument, "pictures of at least one pixel", f"{image.width} x {image.height}{place}")
     try:

@@ -104,10 +104,12 @@ def tree_of(found: Sequence[str], others: Sequence[str]) -> list[str | dict[str,
         others: names of values that are to be in it where their category is.
     """
     categories = {name.partition(":")[0].casefold() for name in found} - {_FREE}
+    free = {word.casefold() for name in found for category, _, word in [name.partition(":")] if category == _FREE}
+    taken = categories | {_FREE for word in free if word in categories}
     nodes: dict[tuple[str, bool], tuple[str, dict[str, str]]] = {}
     for name in [*found, *others]:
         category, _, word = name.partition(":")
-        if category == _FREE and name in found and word.casefold() not in categories:
+        if category == _FREE and name in found and word.casefold() not in taken:
             nodes.setdefault((word.casefold(), False), (word, {}))
         elif category.casefold() in categories or name in found:
             _, below = nodes.setdefault((category.casefold(), True), (category, {}))

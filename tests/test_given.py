@@ -106,7 +106,7 @@ def test_pictures_of_more_than_eight_bits_keep_their_greys(image: Image.Image, t
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_numbers_below_black_are_refused(kind: type) -> None:
     scan = Image.fromarray(np.linspace(-1000, 1000, 16).reshape(4, 4).astype(kind))
-    message = "images: wanted .* that can be read, got numbers from -1000 to 1000, where 0 is black.*, for picture 1"
+    message = "images: wanted .* that can be read, got numbers from -1000 to 1000, where 0 is black.*, for picture 2"
     with pytest.raises(ValueError, match=message):
         as_pixels([Image.new("RGB", (4, 4)), scan], (4, 4))
     black = Image.fromarray(np.zeros((4, 4), kind))
@@ -169,9 +169,9 @@ def _cut_off() -> Image.Image:
 )
 def test_a_picture_that_cannot_be_read_is_named(given: Callable[[], Image.Image], said: str) -> None:
     images = [Image.new("RGB", (8, 8)), given()]
-    with pytest.raises(ValueError, match=f"images: wanted pictures {said}.* for picture 1$"):
+    with pytest.raises(ValueError, match=f"images: wanted pictures {said}.* for picture 2$"):
         as_pixels(images, (8, 8))
-    with pytest.raises(ValueError, match=f"images: wanted pictures {said}.* for picture 1$"):
+    with pytest.raises(ValueError, match=f"images: wanted pictures {said}.* for picture 2$"):
         pictures_of([images[0], given()])
     with pytest.raises(ValueError, match=f"^image: wanted pictures {said}") as error:
         as_pixels(given(), (8, 8), name="image")

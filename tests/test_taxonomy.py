@@ -224,6 +224,9 @@ def test_names_of_an_audit_that_are_alike_are_told_apart_or_count_once() -> None
     assert [concept.name for concept in other.concepts] == ["hat:bowler", "word:Hat"]
     free = dx.Taxonomy.from_audit(audit_of(("fish", "word:word", True), ("fish", "hat:bowler", False)))
     assert [concept.name for concept in free.concepts] == ["word"]
+    every = [("fish", name, True) for name in ("word:Word", "word:hat", "hat:bowler")]
+    both = dx.Taxonomy.from_audit(audit_of(*every, ("fish", "word:sea", False)))
+    assert [concept.name for concept in both.concepts] == ["word:Word", "word:hat", "hat:bowler"]
     same = dx.Taxonomy.from_audit(audit_of(("fish", "hat:hat", True), ("fish", "hat:nothing", False)))
     assert [concept.name for concept in same.concepts] == ["hat:hat", "hat:nothing"]
     assert same == dx.Taxonomy({"hat": ["hat", "nothing"]}, domain="fish")

@@ -63,7 +63,8 @@ class Attributing:
             editor: "auto" chooses by kind of semantics and tries another one where an edit fails; "swap" replaces words
                 of the caption, "inpaint" draws a region anew, "guide" adds and removes semantics.
             seeds: edits of each picture and concept, with noise of their own; at least 1.
-            beam_width: w, at least 1: at most w^2 pairs of concepts are drawn together on each picture.
+            beam_width: w, at least 1: at most w^2 pairs of concepts are drawn together on each picture for
+                ``interactions``, and at most w other sets of two and w of three in search of a counterfactual.
             budget: rows of the denoiser as 2000 or "2000 rows", or a time as "20 s" or "5 min"; None for no limit. What
                 does not fit is left out.
             captions: one of each picture as it is; None to let a captioner, or the pipeline itself, describe them. A

@@ -35,7 +35,7 @@ def attribute(
     audit: Annotated[Path | None, typer.Option(help=_AUDIT)] = None,
     editor: Annotated[str, typer.Option(help='"auto", "swap", "inpaint" or "guide".')] = "auto",
     seeds: Annotated[int, typer.Option(help="Edits of each picture and concept.")] = 1,
-    beam_width: Annotated[int, typer.Option(help="Its square is the most pairs drawn on each picture.")] = 4,
+    beam_width: Annotated[int, typer.Option(help="Its square is the most pairs measured on each picture.")] = 4,
     budget: Annotated[
         str | None,
         typer.Option(help='Limit of all edits: rows of the denoiser as 2000 or "2000 rows", or a time as "20 s".'),
@@ -116,7 +116,7 @@ def summary(result: Attribution) -> str:
         lines.append(f"  {isolated(f'{effect.concept:28}')} {said:>7}  {interval}{note_of(effect)}")
     if len(result.effects) > _SHOWN:
         lines.append(f"  ... and {len(result.effects) - _SHOWN} concepts more")
-    for i, flip in enumerate(result.counterfactuals):
+    for i, flip in enumerate(result.counterfactuals, start=1):
         if flip is not None and flip.flipped:
             lines.append(f"  picture {i}: {flip.before} becomes {flip.after} with {', '.join(flip.changes)}")
     lines += [] if result.audited is None else [f"  {line}" for line in result.audited.sentences]

@@ -90,7 +90,7 @@ def checked_captions(captions: object, count: int, pipeline: Pipeline, name: str
             raise wrong_type(name, "strings", caption)
     if len(captions) != count:
         raise wrong_value(name, f"{count}, one for each picture", len(captions))
-    for i, caption in enumerate(captions):
+    for i, caption in enumerate(captions, start=1):
         if not pipeline.fits(caption):
             got = f"{len(pipeline.token_ids(caption))} tokens" + f" for picture {i}" * (count > 1)
             raise wrong_value(name, f"at most {pipeline.max_tokens} tokens between begin and end", got)

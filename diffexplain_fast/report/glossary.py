@@ -148,7 +148,8 @@ GLOSSARY = {
     ),
     "flips": Entry(
         "decisions changed",
-        "Share of the pictures that are no longer recognised as the target once the concept alone is edited into them. "
+        "Share of the pictures that are no longer recognised as the target once the concept alone is edited into them, "
+        "of those that still are once the same region has only gone through the autoencoder. "
         "With those above: share of all pictures of which this concept or one above it in the table does so.",
     ),
     "interaction": Entry(

@@ -21,7 +21,7 @@ from diffexplain_fast.results.drawn import Drawn
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Flip, Interaction, Row
 from diffexplain_fast.results.flips import flips_of
 from diffexplain_fast.results.told_apart import audit_of_another
-from diffexplain_fast.results.unmeasured import unmeasured_of
+from diffexplain_fast.results.unmeasured import judged_of, left_out_of, unmeasured_of
 from diffexplain_fast.targets import whole_number
 from diffexplain_fast.taxonomy import Taxonomy
 
@@ -54,13 +54,15 @@ class Attribution(Drawn):
         rows: one for each picture and concept that the picture does not show already and that was measured: what a
             budget left out, what does not fit into the text encoder and what no caption can say has none.
         effects: over all pictures, the largest first; concepts that were only screened come last.
-        interactions: of pairs that were edited together, the largest first.
+        interactions: of pairs that were edited together, the largest first; not of those that only the search for a
+            counterfactual drew, because what they do has decided that. These are among ``edits``.
         counterfactuals: for each picture one, or None where the classifier does not see the target in it, or where no
-            edit of it was verified.
+            verified edit of it can tell, see ``Edit.flipped``.
         placebos: effects of edits that say the same again, by editor; empty where none was made, see ``unmeasured``.
         denoiser_rows: rows that the denoiser ran for all this.
         settings: what is needed to repeat it; JSON values.
-        found: all edited pictures by number of the picture.
+        found: all edited pictures by number of the picture; numbers of pictures count from 0, and from 1 in what is
+            read: the summary of the command, the page and warnings.
         errors: what the tools do to the score where nothing is to change, from which the intervals of single pictures
             come: "redraws" of regions with the picture's own words, "autoencoder" of the same regions through it.
         recognised: numbers of the pictures that the classifier recognises as the target class; None in an attribution
@@ -95,13 +97,16 @@ class Attribution(Drawn):
     def unmeasured(self) -> str:
         """What of ``errors``, ``placebos`` and edits was not measured, in sentences; "" where nothing is missing.
 
-        The budget may have left out errors, and a score that no redraw moves shows none. Of many concepts most are only
-        screened on a picture. Without placebos, of which ``editor="guide"`` has none, p-values over pictures are of
-        Student's test and the errors of edits alone.
+        The budget may have left out edits and errors, and a score that no redraw moves shows no error. Of many concepts
+        most are only screened on a picture. Without placebos, of which ``editor="guide"`` has none, p-values over
+        pictures are of Student's test and the errors of edits alone.
         """
         whole = not self.rows and not any(self.settings.get(key) for key in _LEFT_OUT)
         left_out = cast(list[int], self.settings.get("redraws_left_out") or [])
-        return unmeasured_of(self.rows, len(self.images), left_out, any(self.placebos.values()), whole)
+        judged = judged_of(self.found, self.recognised)
+        early = left_out_of(self.rows, self.shown, [one.name for one in self.taxonomy.concepts], self.settings)
+        more = unmeasured_of(self.rows, self._same(), left_out, any(self.placebos.values()), whole, judged)
+        return " ".join(filter(None, [early, more]))
 
     @property
     def not_compared(self) -> str:
@@ -112,7 +117,7 @@ class Attribution(Drawn):
         """Return edited pictures.
 
         Args:
-            image: number of the picture.
+            image: number of the picture, from 0.
             concept: name of a concept, or of several that were changed together; None for all.
 
         Raises:
@@ -143,7 +148,7 @@ class Attribution(Drawn):
         pixels the classifier reads.
 
         Args:
-            image: number of the picture.
+            image: number of the picture, from 0.
 
         Raises:
             ValueError: no such picture, or one without an edit.
@@ -179,6 +184,7 @@ class Attribution(Drawn):
 
         Each concept is edited alone, so that what only several change together is in ``counterfactuals``. It changes
         the decision on a picture where it does so in more than half of its verified edits, and equal pictures are one.
+        Edits that cannot tell count nowhere; see ``Edit.flipped``.
 
         Args:
             top: how many concepts at most, 1 or more.

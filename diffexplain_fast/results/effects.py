@@ -12,7 +12,7 @@ class Row:
     """What a concept does to one picture.
 
     Attributes:
-        image: number of the picture.
+        image: number of the picture, from 0.
         concept: name of the concept, such as "background:desert".
         effect: change of the target's score: for a class its logit minus the mean of all logits, or its log-odds where
             each class is there or not. Mean of the verified edits; where none is verified, of all. Of a concept that
@@ -119,8 +119,10 @@ class Edit:
         concepts: names of what was changed.
         points: change of the class's probability in percent; None for a target without a class, and in attributions
             that were saved by a version that did not keep it.
-        flipped: whether the classifier recognises the target class in the picture and not in the edited one; None
-            where it does not recognise it in the picture, and as ``points`` is.
+        flipped: whether the classifier recognises the target class before the edit and not in the edited picture;
+            before is, as for effects, the picture through the autoencoder inside the region of the edit. None where it
+            does not recognise the target there, because the autoencoder alone has changed the decision, or in the
+            picture itself, and as ``points`` is. Saved by earlier versions it compares with the picture itself.
     """
 
     image: Image.Image
@@ -141,7 +143,7 @@ class Flip:
         flipped: share of the pictures of which the decision leaves the target, in more than half of the verified edits.
         low: lower end of the 95 % Wilson interval of ``flipped``.
         high: upper end.
-        n: pictures with a verified edit in which the classifier recognises the target; equal pictures are one.
+        n: pictures with a verified edit that can tell, see ``Edit.flipped``; equal pictures are one.
         together: share of all pictures that the classifier recognises of which this concept or one above it in the
             table changes the decision; equal pictures are one.
     """
@@ -159,14 +161,18 @@ class Flip:
 class Counterfactual:
     """The smallest set of verified changes that was found to make the decision leave the target.
 
+    It is compared with the picture through the autoencoder inside the region of the changes, in which the classifier
+    recognises the target too: what the autoencoder alone does is no change. That of ``Explainer.counterfactual``, which
+    keeps what the autoencoder loses, and those that earlier versions saved are compared with the picture itself.
+
     Attributes:
         image: the changed picture.
         changes: names of the concepts.
         before: what the classifier calls the picture; "not fish" where each class is there or not.
         after: what the classifier calls the changed picture.
         flipped: whether the decision left the target; else the set is the one that came nearest.
-        probability_before: of the target.
-        probability_after: of the target.
+        probability_before: of the target in the picture that the changed one is compared with.
+        probability_after: of the target in the changed picture.
     """
 
     image: Image.Image

@@ -12,7 +12,8 @@ def flips_of(
 ) -> list[Flip]:
     """Return the concepts in the order in which they change the most decisions that none before has changed.
 
-    A concept changes the decision on a picture where it does so in more than half of its verified edits. Of concepts
+    A concept changes the decision on a picture where it does so in more than half of its verified edits, of those that
+    can tell; see ``Edit.flipped``. Of concepts
     that change equally many, the one with the larger mean change of probability comes first. Equal pictures are one,
     with the edits of all.
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import diffexplain_fast as dx
+from diffexplain_fast.cli.attribute import summary
 from diffexplain_fast.errors import CorruptFileError
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.results.effects import Counterfactual, Edit, Effect, Interaction, Row
@@ -71,6 +72,19 @@ def test_the_known_end_of_an_interval_is_said(tmp_path: Path) -> None:
     assert kinds == ["whisker open-high", "whisker open-low"]
     assert not any("inf" in value for name, value in page.values if name == "style")
     assert "[-3.00, unknown]" in result.summary() and "[unknown]" in result.summary()
+
+
+def test_pictures_count_from_one_in_what_is_read(tmp_path: Path) -> None:
+    one = attribution()
+    two = replace(
+        one, images=one.images * 2, captions=["a sea", "a boat"], counterfactuals=[None, one.counterfactuals[0]]
+    )
+    page = " ".join(
+        replace(two, settings=one.settings | {"redraws_left_out": [1]}).report(tmp_path / "a.html").read_text().split()
+    )
+    assert "Picture 2: a boat" in page and 'alt="Picture 2, its counterfactual"' in page
+    assert "redraws_left_out counts pictures from 0: its 0 is Picture 1." in page
+    assert "picture 2: boat becomes fish with ground:snow" in summary(two) and "picture 1" not in summary(two)
 
 
 def test_pictures_of_edits_that_are_left_out_are_counted(tmp_path: Path) -> None:

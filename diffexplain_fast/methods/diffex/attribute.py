@@ -53,7 +53,8 @@ def attribute(
         captions: of each picture.
         taxonomy: the concepts.
         seeds: edits of each picture and concept, with noise of their own.
-        beam_width: w: at most w^2 pairs are drawn of each picture; see ``chosen_pairs``.
+        beam_width: w: at most w^2 pairs are drawn of each picture, see ``chosen_pairs``, and at most w sets of two and
+            w of three in search of a flip.
         callback: receives a ``Progress`` after every batch of the denoiser, and after every picture.
 
     Raises:
@@ -73,15 +74,16 @@ def attribute(
         for seed in range(seeds):
             some, beside = finalists(lab, work[-1], jobs) if seed == 0 else work[-1].jobs, work[-1].each_job
             work[-1].keep(lab.run(scene, some, seed, beside=beside))
-    placebos = measure_nulls(lab, work, telling)
-    rows, nulls = _rows(work), [one.null for one in work]
     same = [next(j for j in range(i + 1) if torch.equal(pixels[j], pixels[i])) for i in range(len(pixels))]
+    placebos = measure_nulls(lab, work, telling, same)
+    rows, nulls = _rows(work), [one.null for one in work]
     effects = effects_of(rows, nulls, same)
     pairs = chosen_pairs(taxonomy.concepts, effects, beam_width, lab.drawing.wording)
     for one in telling.each("joint", work):
         _draw_pairs(lab, one, pairs)
-    flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]
+    # Pairs that the search for a flip draws are chosen by what they do to the answer, and are no interactions.
     interactions = interactions_of([one.trials for one in work], nulls, same)
+    flips = [_flip(lab, one, beam_width) for one in telling.each("flip", work)]
     errors = {name: [x for null in nulls for x in getattr(null, name)] for name in ("redraws", "autoencoder")}
     lab.jobs.warn()
     recognised = [i for i, one in enumerate(work) if bool(lab.answers.ask(one.scene.pixels).hit[0])]
@@ -119,6 +121,6 @@ def _edits(work: Work, recognised: bool) -> list[Edit]:
     edits = []
     for trial in work.all:
         points = None if math.isnan(trial.points) else trial.points
-        flipped = not trial.hit if recognised and points is not None else None
+        flipped = trial.flipped if recognised and points is not None else None
         edits.append(Edit(as_image(trial.pixels), trial.verified, trial.effect, trial.job.names, points, flipped))
     return edits

@@ -37,7 +37,7 @@ def warn_of_disputed(captions: Sequence[str], wording: Wording) -> None:
     """Warn of captions that say of a picture what cannot be true at once, as of two things of one category."""
     said = [
         f"{' and '.join(words)} for picture {i}"
-        for i, caption in enumerate(captions)
+        for i, caption in enumerate(captions, start=1)
         for words in wording.disputed(caption).values()
     ]
     warn_of(said, "captions that say one value of each category", "{}, of which the last word counts")

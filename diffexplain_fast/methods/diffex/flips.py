@@ -23,7 +23,8 @@ def counterfactual_of(
     Single changes and pairs that were measured are looked at first. Then sets of two and three are drawn, those first
     whose single effects add up to the largest fall. Of several sets of one size the one wins whose picture changes the
     least, by the mean absolute change of a pixel's colours, however few of its pixels change. Where no set flips, the
-    one that came nearest is returned, with ``flipped`` False.
+    one that came nearest is returned, with ``flipped`` False. A set counts only where the picture through the
+    autoencoder inside its region, its baseline, is still recognised: otherwise nobody can tell that the set did it.
 
     Args:
         lab: draws, checks and measures.
@@ -32,11 +33,11 @@ def counterfactual_of(
         width: sets of each size that are drawn at most.
 
     Returns:
-        None where the classifier does not see the target in the picture, or nothing was verified.
+        None where the classifier does not see the target in the picture, or in the baseline of no verified set.
     """
-    before = lab.answers.ask(scene.pixels)
+    seen = lab.answers.ask(scene.pixels)
     verified = [trial for trial in trials if trial.verified]
-    if not bool(before.hit) or not verified:
+    if not bool(seen.hit) or not verified:
         return None, []
     drawn: list[Trial] = []
     for size in range(1, _LARGEST + 1):
@@ -45,20 +46,23 @@ def counterfactual_of(
             new = lab.run(scene, _sets(lab, scene, verified, known, size, width), tries=2)
             drawn += new
             verified += [trial for trial in new if trial.verified]
-        flips = [trial for trial in verified if len(trial.job.concepts) == size and not trial.hit]
+        flips = [trial for trial in verified if len(trial.job.concepts) == size and trial.flipped]
         if flips:
             best = min(flips, key=lambda trial: _distance(scene, trial.pixels))
             break
     else:
-        best = min(verified, key=lambda trial: trial.probability)
+        told = [trial for trial in verified if trial.hit_before]
+        if not told:
+            return None, drawn
+        best = min(told, key=lambda trial: trial.probability)
     return (
         Counterfactual(
             as_image(best.pixels),
             best.job.names,
-            before.names[0],
+            seen.names[0],
             best.name,
-            not best.hit,
-            float(before.probability),
+            bool(best.flipped),
+            best.probability_before,
             best.probability,
         ),
         drawn,

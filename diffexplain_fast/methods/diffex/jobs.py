@@ -20,7 +20,7 @@ class Jobs:
         fits: whether a caption fits into the context of the text encoder.
 
     Attributes:
-        too_long: what was left out because its caption does not fit, as "concept on picture 0".
+        too_long: what was left out because its caption does not fit, as "concept on picture 1", from 1.
         unsaid: what was left out because the caption neither says it nor can say it, as the colour of an empty place.
     """
 
@@ -34,7 +34,7 @@ class Jobs:
         job = job_of(scene, concepts, self._wording)
         if job is not None and self._fits(job.caption):
             return job
-        name = f"{' and '.join(concept.name for concept in concepts)} on picture {scene.index}"
+        name = f"{' and '.join(concept.name for concept in concepts)} on picture {scene.index + 1}"
         if job is not None:
             self.too_long[name] = None
         elif len(concepts) == 1 and not shows(scene, concepts[0], self._wording):

@@ -1,7 +1,6 @@
 """Trials become rows, and rows become effects over all pictures."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
@@ -69,18 +68,19 @@ def effects_of(rows: Sequence[Row], nulls: Sequence[Null], same: Sequence[int] =
         used = verified or some
         measured = [_measured(row, picture[row.image], nulls[row.image]) for row in used]
         mean = mean_of(measured)
-        null, editors = nulls[used[0].image], [row.editor for row in used]
+        null = nulls[used[0].image]
         if mean.pictures > 1:
+            editors = [(picture[row.image], null_of(row.editor)) for row in used]
             p_values.append(max(mean.p, _placebo_p(mean.value, editors, null.placebos)))
         else:
-            p_values.append(null.at((concept,), mean.value).p(mean.value, editors[0]))
+            p_values.append(null.at((concept,), mean.value).p(mean.value, used[0].editor))
         pictures = [picture[row.image] for row in some]
         everything = once(pictures, [row.effect_all for row in some])
         success = once(pictures, [row.success or 0.0 for row in some])
         n = mean.pictures if verified else 0
         found.append(Effect(concept, mean.value, mean.low, mean.high, 1.0, n, everything, success))
     for concept in (name for name in screened if name not in edited):
-        middle = fmean(row.effect for row in screened[concept])
+        middle = once([picture[row.image] for row in screened[concept]], [row.effect for row in screened[concept]])
         found.append(Effect(concept, middle, -math.inf, math.inf, 1.0, 0, middle, None))
         p_values.append(1.0)
     for effect, p in zip(found, adjusted_p(p_values), strict=True):
@@ -93,13 +93,20 @@ def _measured(row: Row, picture: int, null: Null) -> Measured:
     return Measured(picture, row.effect, row.low, row.high, error)
 
 
-def _placebo_p(effect: float, editors: Sequence[str], placebos: Mapping[str, Sequence[float]]) -> float:
-    """Return how probable a mean effect over pictures is among placebos, from the editor of each; 0 without placebos.
+def _placebo_p(effect: float, editors: Sequence[tuple[int, str]], placebos: Mapping[str, Sequence[float]]) -> float:
+    """Return how probable a mean effect over pictures is among placebos; 0 without placebos.
 
     Placebos belong to all pictures, so that any picture's null has the same.
+
+    Args:
+        effect: the mean.
+        editors: of each edit the number of its picture, equal for equal ones, and the editor whose placebos count.
+        placebos: by editor.
     """
     if not any(placebos.values()):
         return 0.0
-    counts = Counter(map(null_of, editors))
-    parts = [(counts[editor] / len(editors), null_for(editor, placebos)) for editor in sorted(counts)]
+    pictures, names = zip(*editors, strict=True)
+    parts = [
+        (once(pictures, [float(name == one) for name in names]), null_for(one, placebos)) for one in sorted({*names})
+    ]
     return mixed_placebo_p(effect, parts)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffexplain_fast.methods.diffex.answers import Said
 from diffexplain_fast.methods.diffex.notes import Done
-from diffexplain_fast.methods.diffex.scene import Job
+from diffexplain_fast.methods.diffex.scene import Job, Pictures
 from diffexplain_fast.methods.diffex.verdict import Verdict
 
 _NUMBERS = ("effect", "points", "probability", "hit", "name", "editor")
+BEFORE = ("probability_before", "hit_before")
+"""Numbers of the baseline, which steps of earlier versions did not keep."""
 
 
 @dataclass
@@ -28,6 +31,8 @@ class Trial:
         hit: whether the edited picture is recognised as the target class.
         name: what the classifier calls it.
         editor: of the try that counts.
+        probability_before: of the target class in the baseline: the picture through the autoencoder inside the mask.
+        hit_before: whether the baseline is recognised as the target class.
     """
 
     job: Job
@@ -40,11 +45,18 @@ class Trial:
     hit: bool
     name: str
     editor: str
+    probability_before: float
+    hit_before: bool
 
     @property
     def verified(self) -> bool:
         """Whether another model than the classifier sees what was asked for."""
         return self.verdict.appeared
+
+    @property
+    def flipped(self) -> bool | None:
+        """Whether the decision leaves the target; None where the baseline has left it, so that nobody can tell."""
+        return not self.hit if self.hit_before else None
 
     @property
     def failed(self) -> bool:
@@ -57,10 +69,41 @@ class Trial:
         return self.verified, -len(self.verdict.changed)
 
 
+def measured(
+    jobs: Sequence[Job], drawn: Pictures, verdicts: Sequence[Verdict], before: Said, after: Said
+) -> list[Trial]:
+    """Return the trials of jobs.
+
+    Args:
+        jobs: any number.
+        drawn: a picture of each.
+        verdicts: of the verifier.
+        before: answers to the baselines.
+        after: answers to the edited pictures.
+    """
+    numbers = zip(
+        (after.value - before.value).tolist(),
+        (100 * (after.probability - before.probability)).tolist(),
+        after.probability.tolist(),
+        after.hit.tolist(),
+        after.names,
+        drawn.editors,
+        *baseline_numbers(before),
+        strict=True,
+    )
+    parts = zip(jobs, drawn.pixels, drawn.masks, verdicts, numbers, strict=True)
+    return [Trial(job, pixels, mask, verdict, *some) for job, pixels, mask, verdict, some in parts]
+
+
+def baseline_numbers(before: Said) -> tuple[list[float], list[bool]]:
+    """Return the numbers ``BEFORE`` of the answers to baselines."""
+    return before.probability.tolist(), before.hit.tolist()
+
+
 def packed(trials: Sequence[Trial]) -> Done:
     """Return trials, at least one, as a step keeps them."""
     values = [
-        {name: getattr(trial, name) for name in _NUMBERS}
+        {name: getattr(trial, name) for name in (*_NUMBERS, *BEFORE)}
         | {"appeared": trial.verdict.appeared, "changed": list(trial.verdict.changed)}
         for trial in trials
     ]
@@ -80,7 +123,7 @@ def unpacked(done: Done, jobs: Sequence[Job]) -> list[Trial]:
             pixels=pixels,
             mask=mask,
             verdict=Verdict(values["appeared"], tuple(values["changed"])),
-            **{name: values[name] for name in _NUMBERS},
+            **{name: values[name] for name in (*_NUMBERS, *BEFORE)},
         )
         for job, values, pixels, mask in rows
     ]

@@ -42,15 +42,25 @@ class Work:
             self.trials.setdefault(trial.job.names, []).append(trial)
 
 
-def measure_nulls(lab: Lab, work: Sequence[Work], telling: Telling) -> Placebos:
-    """Give every picture its null, and return the placebos of all of them."""
+def measure_nulls(lab: Lab, work: Sequence[Work], telling: Telling, same: Sequence[int] = ()) -> Placebos:
+    """Give every picture its null, and return the placebos of all of them: of equal ones those of one.
+
+    Args:
+        lab: draws and measures.
+        work: of each picture.
+        telling: tells how far it is.
+        same: of each picture the first one that is equal to it; () where no two are equal.
+    """
     placebos: Placebos = {}
+    done: set[int] = set()
     for one in telling.each("placebo", work):
         # Redraws first: rows are kept back for them, and placebos may take what is left.
         one.null = null_of_picture(lab, one.scene, one.all)
         one.null.unknown = one.null.unknown or bool(one.screened and not one.trials)
-        for editor, values in placebos_of(lab, one.scene, one.all).items():
+        picture = same[one.scene.index] if same else one.scene.index
+        for editor, values in ({} if picture in done else placebos_of(lab, one.scene, one.all)).items():
             placebos.setdefault(editor, []).extend(values)
+            done.add(picture)
     for one in work:
         one.null.placebos = placebos
     return placebos

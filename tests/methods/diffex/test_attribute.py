@@ -10,7 +10,7 @@ import diffexplain_fast as dx
 from diffexplain_fast.errors import UnknownNameError
 from diffexplain_fast.runs.progress import Progress
 from tests.methods.diffex import worlds
-from tests.methods.diffex.worlds import TAXONOMY, Brightness, pictures, quick_attribution
+from tests.methods.diffex.worlds import TAXONOMY, Brightness, pictures, quick_attribution, through_autoencoder
 from tests.tiny import LABELS, tiny_classifier, tiny_sd
 
 
@@ -34,10 +34,8 @@ def test_an_effect_is_the_change_of_the_centred_logit_of_the_edited_picture(resu
     (edit,) = result.edits(image=row.image, concept=row.concept)
     assert edit.effect == row.effect and edit.concepts == (row.concept,)
     # Without a segmenter the whole picture is drawn, so the baseline is the picture through the autoencoder.
-    pipe = tiny_sd()
+    before = through_autoencoder(pictures()[:1])
     with torch.no_grad():
-        latent = pipe.vae.encode(pictures()[:1] * 2 - 1).latent_dist.mean
-        before = (pipe.vae.decode(latent).sample / 2 + 0.5).clamp(0, 1)
         values = [logits[:, 0] - logits.mean(1) for logits in map(classifier, (before, _as_tensor(edit.image)))]
     assert float(values[1] - values[0]) == pytest.approx(row.effect, abs=0.02)  # the picture has only 8 bits
 
@@ -72,13 +70,11 @@ def test_the_same_call_gives_the_same_result_and_another_seed_another(result: dx
 
 
 def test_a_flip_is_a_picture_that_the_classifier_calls_otherwise() -> None:
-    model = Brightness()
-    given = pictures()
-    given = (given + 0.5005 - given.mean((1, 2, 3), keepdim=True)).clamp(0, 1)  # hardly the first class
+    model, given = Brightness(0.46), pictures()  # through the autoencoder they are hardly of the first class
     classifier = dx.Classifier(model, labels=("light", "dark"))
     with dx.Explainer(tiny_sd(), classifier) as explainer:
         found = explainer.attribute(given, "light", taxonomy=TAXONOMY, captions=["a boat", "a fish"])
-    for picture, flip in zip(given, found.counterfactuals, strict=True):
+    for picture, flip in zip(through_autoencoder(given), found.counterfactuals, strict=True):
         assert flip is not None and flip.before == "light"
         assert flip.flipped == (flip.after == "dark") and 1 <= len(flip.changes) <= 3
         assert flip.probability_before == pytest.approx(float(model(picture[None]).softmax(1)[0, 0]), abs=1e-5)
@@ -244,8 +240,7 @@ def test_pictures_that_show_all_concepts_already_are_said_to_do_so() -> None:
 
 
 def test_the_table_of_flips_is_over_all_pictures_that_are_recognised(tmp_path) -> None:
-    one, other = Brightness(), pictures(2)
-    given = (other + 0.5005 - other.mean((1, 2, 3), keepdim=True)).clamp(0, 1)
+    one, given = Brightness(0.46), pictures()
     options = {"taxonomy": TAXONOMY, "captions": ["a boat", "a fish on snow"], "budget": 60}
     with dx.Explainer(tiny_sd(), dx.Classifier(one, labels=("light", "dark"))) as explainer:
         found = explainer.attribute(given, "light", **options)

@@ -16,17 +16,17 @@ FULL = " ".join(["boat"] * MOST)
 
 
 def test_a_concept_whose_caption_does_not_fit_is_left_out_and_named() -> None:
-    with pytest.warns(UserWarning, match=r"captions: .* got longer ones for thing:fish on picture 1, which") as heard:
+    with pytest.warns(UserWarning, match=r"captions: .* got longer ones for thing:fish on picture 2, which") as heard:
         found = quick_attribution(taxonomy={"thing": ["fish"]}, captions=["a red house", FULL])
     assert heard[0].filename.endswith("worlds.py")  # the line of the call
     assert [row.image for row in found.rows] == [0] and found.counterfactuals[1] is None
-    assert found.settings["captions_too_long"] == ["thing:fish on picture 1"]
+    assert found.settings["captions_too_long"] == ["thing:fish on picture 2"]
 
 
 def test_pairs_that_do_not_fit_are_left_out_too() -> None:
     almost = " ".join(["boat"] * (MOST - 2))  # a comma takes the room of a word
     taxonomy = {"thing": ["fish"], "ground": ["snow"]}
-    with pytest.warns(UserWarning, match="thing:fish and ground:snow on picture 0"):
+    with pytest.warns(UserWarning, match="thing:fish and ground:snow on picture 1"):
         found = quick_attribution(taxonomy=taxonomy, captions=[almost], images=pictures(1))
     assert len(found.rows) == 2 and found.interactions == []
     with warnings.catch_warnings():
@@ -39,7 +39,7 @@ def test_captions_that_are_too_long_are_refused_before_anything_runs(monkeypatch
         raise AssertionError("something ran")
 
     monkeypatch.setattr(LatentModels, "encode", encode)
-    message = rf"captions: wanted at most {MOST} tokens between begin and end, got {MOST + 1} tokens for picture 1"
+    message = rf"captions: wanted at most {MOST} tokens between begin and end, got {MOST + 1} tokens for picture 2"
     with pytest.raises(ValueError, match=message):
         quick_attribution(captions=["a boat", FULL + " boat"])
     with pytest.raises(ValueError, match=rf"captions: .* got {MOST + 1} tokens$"):

@@ -7,7 +7,7 @@ import scipy.stats
 
 from diffexplain_fast.methods.diffex.nulls import Null
 from diffexplain_fast.methods.diffex.pairs import interactions_of
-from diffexplain_fast.methods.diffex.summary import effects_of, row_of
+from diffexplain_fast.methods.diffex.summary import effects_of, row_of, screened_row
 from diffexplain_fast.results.effects import Row
 from diffexplain_fast.stats.intervals import mean_interval
 from diffexplain_fast.stats.placebo import placebo_p, student_p
@@ -67,6 +67,28 @@ def test_equal_pictures_are_one() -> None:
     assert (three.effect, three.effect_all, three.n) == (-0.5, -0.5, 2) and three == two
     both = {("a",): [trial(1.0)], ("b",): [trial(2.0, ("b",))], ("a", "b"): [trial(4.0, ("a", "b"))]}
     assert interactions_of([both, both], [null, null], [0, 0]) == interactions_of([both], [null])
+
+
+def test_equal_pictures_are_one_also_where_a_concept_was_only_screened() -> None:
+    rows = [*(screened_row(i, "a", 2.0) for i in range(3)), screened_row(3, "a", 6.0)]
+    rows += [screened_row(i, "b", 3.0) for i in range(4)]
+    found = effects_of(rows, [Null()] * 4, [0, 0, 0, 3])
+    assert [(one.concept, one.effect, one.effect_all) for one in found] == [("a", 4.0, 4.0), ("b", 3.0, 3.0)]
+
+
+def test_equal_pictures_are_one_among_the_editors_whose_placebos_are_the_null() -> None:
+    placebos = {"swap": [0.01, -0.01, 0.02, 0.01], "guided swap": [2.0, -2.5, 1.5, 2.0]}
+    rows = [replace(row, effect=1.5) for row in rows_by([*["swap"] * 6, *["guided swap"] * 4], 1.5)]
+    nulls, same = [Null(placebos=placebos)] * 10, [*range(6), 6, 6, 6, 6]
+    (one,), (more,), (apart,) = (effects_of(*some) for some in ((rows[:7], nulls), (rows, nulls, same), (rows, nulls)))
+    assert more.adjusted_p == one.adjusted_p < apart.adjusted_p and more.n == 7
+
+
+def test_equal_pictures_have_the_placebos_of_one() -> None:
+    question = {"taxonomy": {"ground": ["snow"], "thing": ["boat"]}, "beam_width": 1}
+    one = quick_attribution(images=pictures(1), captions=["a fish"], **question)
+    two = quick_attribution(images=pictures(1).repeat(2, 1, 1, 1), captions=["a fish"] * 2, **question)
+    assert two.placebos == one.placebos and sum(map(len, one.placebos.values())) == 2
 
 
 def test_pictures_that_agree_better_than_each_is_right_have_the_interval_of_their_errors() -> None:

@@ -41,7 +41,20 @@ def tried(
             nothing, names = torch.zeros(1), [*(name for job in jobs for name in job.changes)]
             counts.update({name: counts[name] + 1 for name in names})
             return [
-                Trial(job, nothing, nothing, verdicts[name][attempt], float(attempt), 0.0, 0.0, False, "", "swap")
+                Trial(
+                    job,
+                    nothing,
+                    nothing,
+                    verdicts[name][attempt],
+                    float(attempt),
+                    0.0,
+                    0.0,
+                    False,
+                    "",
+                    "swap",
+                    0.0,
+                    True,
+                )
                 for job, name in zip(jobs, names, strict=True)
             ]
 

@@ -176,9 +176,9 @@ def test_a_phrase_is_asked_for_as_a_whole_or_left_out(caption: str, phrase: str,
     jobs = Jobs(wording, lambda text: True)
     job = jobs.of(scene, (concept,))
     assert (None if job is None else job.changes) == changes and not shows(scene, concept, wording)
-    assert [*jobs.unsaid] == ([] if changes else [f"scenery:{phrase} on picture 0"]) and not jobs.too_long
+    assert [*jobs.unsaid] == ([] if changes else [f"scenery:{phrase} on picture 1"]) and not jobs.too_long
     if job is None:
-        with pytest.warns(UserWarning, match=f"^captions: .* no place for scenery:{phrase} on picture 0, which are"):
+        with pytest.warns(UserWarning, match=f"^captions: .* no place for scenery:{phrase} on picture 1, which are"):
             jobs.warn()
     else:
         assert wording.said(job.caption).items() >= changes.items()
@@ -203,7 +203,7 @@ def test_a_phrase_that_contradicts_itself_is_refused_and_a_caption_warned_of(cat
     mixed = wording_for(dx.Taxonomy({category: ["fish"], "mood": ["happy"], "background": ["sea"]}), SHIPPED)
     twice, once = "a happy red fish and a blue boat", "a happy red fish"
     with pytest.warns(
-        UserWarning, match=r"^captions: .* got red and blue for picture 1, fish and boat for picture 1, of"
+        UserWarning, match=r"^captions: .* got red and blue for picture 2, fish and boat for picture 2, of"
     ):
         warn_of_disputed([once, twice], mixed)
     warn_of_disputed([once], mixed)
