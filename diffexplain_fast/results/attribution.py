@@ -14,7 +14,7 @@ from diffexplain_fast.given_files import given_path
 from diffexplain_fast.number_texts import UNBOUNDED, interval_texts
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.result_folder import write_folder
-from diffexplain_fast.results.agreement import AuditAgreement, agreement_of
+from diffexplain_fast.results.agreement import AuditAgreement, agreement_of, levels_of
 from diffexplain_fast.results.attribution_files import as_record, read_files, write_files
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.drawn import Drawn
@@ -215,7 +215,8 @@ class Attribution(Drawn):
         if not audited:
             raise unknown_name("target", target, dict.fromkeys(row.target for row in rows))
         shown = self._missing() if self.shown is None else self.shown
-        return agreement_of(self.rows, self._same(), shown, self.taxonomy.concepts, audited)
+        levels = levels_of(rows, getattr(audit, "settings", {}))
+        return agreement_of(self.rows, self._same(), shown, self.taxonomy.concepts, audited, levels)
 
     def _same(self) -> list[int]:
         """Return of each picture the number of the first one that is equal to it."""

@@ -240,7 +240,7 @@ DOORS = {
         "generator": "methods results",
         "instruments": "methods",
         "intervals": ANY,
-        "multiplicity": "methods",
+        "multiplicity": "methods results",
         "pairs": "methods",
         "named": "methods",
         "placebo": ANY,

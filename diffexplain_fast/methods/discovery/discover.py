@@ -60,8 +60,7 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
     told = told_groups(*every, errors, concepts)
     own = own_pictures(prepared, heard)
     asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
-    limits = (options.minimal_effect, options.level)
-    trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
+    trial = Trial(concepts, readout, used, data, judged, asked, own, errors, rule.delta, rule.level, first)
     error, spread = generator_errors(pool, used, concepts, question.aside, first, errors)
     units = target_units(readout, data.values, spread)
     phrasing = phrasing_errors(used, data.values, concepts, units)
