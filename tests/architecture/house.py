@@ -232,7 +232,7 @@ DOORS = {
         "asked": "methods results",
         "cells": "methods results",
         "clustered": "methods",
-        "decisions": "methods api",
+        "decisions": "methods api results",
         "design": "methods",
         "effects": "methods results",
         "told": "results",
