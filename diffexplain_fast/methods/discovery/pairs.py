@@ -81,7 +81,8 @@ def interactions_of(
         seed: of the fresh scenes.
         report: receives pairs that are measured and pairs that will be.
     """
-    chosen, left = [], []
+    chosen: list[Candidate] = []
+    left: list[Candidate] = []
     for candidate in candidates(trial):
         first, second, own = _cells(trial, candidate)
         avoided = [first, second, *([] if own is None else [own])]
