@@ -28,7 +28,7 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.recipe.classifiers import SHIPPED
-from diffexplain_fast.results.agreement import AgreementRow, agreement_of
+from diffexplain_fast.results.agreement import AgreementRow, agreement_of, levels_of
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.effects import Row
 from diffexplain_fast.storage import write_json_atomic
@@ -123,8 +123,10 @@ def cells_of(
         ]
 
     shown = [[f"{group}:{value}" for group, value in one.scene.attributes.items()] for one in some]
+    levels = levels_of(audit.rows, audit.settings)
     found, true = (
-        agreement_of(rows(kind), range(len(some)), shown, taxonomy.concepts, told) for kind in ("found", "truth")
+        agreement_of(rows(kind), range(len(some)), shown, taxonomy.concepts, told, levels)
+        for kind in ("found", "truth")
     )
     truth = {row.concept: row.edited for row in true.rows}
     return [Cell(name, label, row, truth[row.concept]) for row in found.rows]

@@ -15,8 +15,9 @@ from diffexplain_fast.cli.own_files import check_readable
 from diffexplain_fast.cli.saved_audits import saved_audit
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.number_texts import isolated
-from diffexplain_fast.results.attribution import Attribution, note_of, said_of
+from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.audit import Audit
+from diffexplain_fast.results.effects import note_of, said_of
 from diffexplain_fast.runs.bars import ProgressBars
 from diffexplain_fast.targets import parse_target, shown_target
 

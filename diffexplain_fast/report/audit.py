@@ -155,7 +155,11 @@ def _facts(audit: Audit) -> list[str]:
     if "pictures_used" not in settings:
         asked = ", ".join(settings.get("asking_only", ()))
         only = f"in {asked} effects of asking, where the audits have those of showing: smaller, as words are disobeyed"
-        return ["The difference of two audits: the first minus the second", *([only] if asked else [])]
+        known = "level" in settings  # differences of earlier versions keep those of their audits only
+        facts = ["The difference of two audits: the first minus the second"]
+        if known:
+            facts.append(f"minimal effect {settings['minimal_effect']:g}, {_errors(settings)}, the stricter of the two")
+        return [*facts, *([only] if asked else [])]
     return [
         f"{settings['pictures_used']} pictures of random captions, one start latent each",
         *own_objects(audit),
@@ -196,9 +200,9 @@ def measured_in(audit: Audit) -> str:
 
 
 def _deciding(audit: Audit) -> JsonObject:
-    """Return the settings that decided about the rows: of a difference those of its first audit."""
+    """Return the settings that decided about the rows: of a difference its own, and those of its first audit."""
     compared = audit.settings.get("difference")
-    return compared[0] if compared else audit.settings
+    return {**compared[0], **audit.settings} if compared else audit.settings
 
 
 def _percent(share: float) -> str:

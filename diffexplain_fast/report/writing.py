@@ -14,9 +14,10 @@ from diffexplain_fast.report.explanation import render_report
 from diffexplain_fast.report.page import load_template
 from diffexplain_fast.report.plots import plot_explanation
 from diffexplain_fast.report.sentences import summarise_explanation
-from diffexplain_fast.results.attribution import Attribution, note_of, said_of
+from diffexplain_fast.results.attribution import Attribution
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.drawn import Drawn
+from diffexplain_fast.results.effects import note_of, said_of
 from diffexplain_fast.results.explanation import Explanation
 from diffexplain_fast.targets import shown_target
 

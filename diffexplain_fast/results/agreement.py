@@ -4,15 +4,17 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.number_texts import effect_text
-from diffexplain_fast.records import Count, Number
-from diffexplain_fast.results.audit_rows import AuditRow
+from diffexplain_fast.records import Count, Json, Number
+from diffexplain_fast.results.audit_rows import INTERVENTION, PLACEBO, AuditRow
 from diffexplain_fast.results.effects import Row
 from diffexplain_fast.stats.intervals import student_quantile
+from diffexplain_fast.stats.multiplicity import selected_level
 from diffexplain_fast.stats.placebo import adjusted_p
 from diffexplain_fast.taxonomy import Concept
 
@@ -20,6 +22,21 @@ _CONFIDENCE, _LEVEL = 0.95, 0.05
 _NORMAL = NormalDist().inv_cdf((1 + _CONFIDENCE) / 2)
 _WORD = "word"
 """Group of the free words of an audit."""
+
+
+class Levels(NamedTuple):
+    """Errors of an audit's intervals, in (0, 1).
+
+    Attributes:
+        plain: of the effects of all rows, and of those beside the own object.
+        found: of the effects of findings, whose intervals are wider because they were chosen.
+    """
+
+    plain: float = _LEVEL
+    found: float = _LEVEL
+
+
+_USUAL = Levels()
 Cells = dict[tuple[int, str], tuple[float, float]]
 """Picture and value to what the value does to the picture's score, and the half-width of its interval."""
 
@@ -90,12 +107,28 @@ class AuditAgreement:
         return said
 
 
+def levels_of(rows: Sequence[AuditRow], settings: Mapping[str, Json]) -> Levels:
+    """Return the errors of an audit's intervals.
+
+    Args:
+        rows: of all targets.
+        settings: of the audit; of a difference that was saved by an earlier version, those of its first audit count.
+    """
+    told = {**next(iter(settings.get("difference", ())), {}), **settings}
+    level = float(told.get("level", _LEVEL))
+    drawn = [row for row in rows if row.concept.partition(":")[0] not in (INTERVENTION, PLACEBO)]
+    found = np.array([row.finding for row in drawn], dtype=bool)
+    tested = np.array([math.isfinite(row.p) for row in drawn], dtype=bool)
+    return Levels(level, selected_level(found, tested, level))
+
+
 def agreement_of(
     rows: Sequence[Row],
     same: Sequence[int],
     shown: Sequence[Collection[str]],
     concepts: Sequence[Concept],
     audited: Sequence[AuditRow],
+    levels: Levels = _USUAL,
 ) -> AuditAgreement:
     """Return how edits of pictures agree with an audit of one target.
 
@@ -112,6 +145,7 @@ def agreement_of(
         shown: of each picture the names of the concepts that it shows already.
         concepts: of its taxonomy.
         audited: rows of the audit, of the attribution's target.
+        levels: of the audit's intervals; see ``levels_of``.
 
     Raises:
         ValueError: no concept that both have measured.
@@ -123,11 +157,12 @@ def agreement_of(
         name = f"{concept.category or _WORD}:{concept.word}".casefold()
         if name in known and known[name].concept.partition(":")[0] not in own:
             groups.setdefault(known[name].concept.partition(":")[0], {})[concept.name] = known[name].concept
-    found = [one for group, names in groups.items() for one in _rows_of(group, names, rows, same, shown, known)]
+    found = [
+        one for group, names in groups.items() for one in _rows_of(group, names, (rows, same, shown), known, levels)
+    ]
     if not found:
         raise wrong_value("audit", "an audit with concepts that were edited, beside the target's own object", "none")
-    p_values = [_p(row) for row in found]
-    for row, p in zip(found, adjusted_p(p_values), strict=True):
+    for row, p in zip(found, adjusted_p([row.adjusted_p for row in found]), strict=True):
         row.adjusted_p, row.differ = p, p < _LEVEL
     found.sort(key=lambda row: -abs(row.edited - row.audited))
     return AuditAgreement(found, *correlation_of([row.audited for row in found], [row.edited for row in found]))
@@ -148,15 +183,17 @@ def correlation_of(one: Sequence[float], other: Sequence[float]) -> tuple[float 
 def _rows_of(
     group: str,
     names: Mapping[str, str],
-    rows: Sequence[Row],
-    same: Sequence[int],
-    shown: Sequence[Collection[str]],
+    edits: tuple[Sequence[Row], Sequence[int], Sequence[Collection[str]]],
     known: Mapping[str, AuditRow],
+    levels: Levels,
 ) -> list[AgreementRow]:
-    """Return the rows of one group; names are those of concepts in the attribution, to those in the audit."""
+    """Return the rows of one group, not yet adjusted for their number.
+
+    Names are those of concepts in the attribution, to those in the audit.
+    """
     found, parts = [], [[name] for name in names] if group == _WORD else [[*names]]
     for part in parts:
-        cells = _cells(part, rows, same, shown)
+        cells = _cells(part, *edits)
         values = [name for name in part if any(value == name for _, value in cells)]
         effects = _contrasts(cells, values)
         if effects is None or (len(values) < 2 and group != _WORD):
@@ -167,8 +204,10 @@ def _rows_of(
         for name, row, (effect, low, high), (edited, half) in zip(values, told, audited, effects, strict=True):
             ends = effect - middle, low - middle, high - middle
             pictures = sum(value == name for _, value in cells)
-            mine = edited, edited - half, edited + half
-            found.append(AgreementRow(names[name], *ends, *mine, 1.0, False, row.own_effect is not None, pictures))
+            mine, own = (edited, edited - half, edited + half), row.own_effect is not None
+            error = _error((high - low) / 2, levels.found if row.finding and not own else levels.plain)
+            p = _p(effect - middle - edited, math.hypot(error, half / _NORMAL))
+            found.append(AgreementRow(names[name], *ends, *mine, p, False, own, pictures))
     return found
 
 
@@ -235,9 +274,13 @@ def _fitted(cells: Cells, values: Sequence[str]) -> list[float] | None:
     return [float(one) for one in fitted - np.median(fitted)]
 
 
-def _p(row: AgreementRow) -> float:
-    """Return how probable the difference is where both are one effect; 1 where an interval is not known."""
-    half = math.hypot((row.audited_high - row.audited_low) / 2, (row.edited_high - row.edited_low) / 2)
-    if not math.isfinite(half) or half == 0:
+def _error(half: float, level: float) -> float:
+    """Return the standard error of an effect from half of its interval; infinite where a level tells none."""
+    return half / NormalDist().inv_cdf(1 - level / 2) if 0 < level < 1 else math.inf
+
+
+def _p(difference: float, error: float) -> float:
+    """Return how probable a difference is where both are one effect; 1 where its error is not known."""
+    if not math.isfinite(error) or error == 0:
         return 1.0
-    return 2 * (1 - NormalDist().cdf(abs(row.edited - row.audited) / half * _NORMAL))
+    return 2 * (1 - NormalDist().cdf(abs(difference) / error))

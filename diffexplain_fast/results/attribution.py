@@ -11,10 +11,9 @@ from PIL import Image
 
 from diffexplain_fast.errors import describe, unknown_name, wrong_type, wrong_value
 from diffexplain_fast.given_files import given_path
-from diffexplain_fast.number_texts import UNBOUNDED, interval_texts
 from diffexplain_fast.records import JsonObject
 from diffexplain_fast.result_folder import write_folder
-from diffexplain_fast.results.agreement import AuditAgreement, agreement_of
+from diffexplain_fast.results.agreement import AuditAgreement, agreement_of, levels_of
 from diffexplain_fast.results.attribution_files import as_record, read_files, write_files
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.drawn import Drawn
@@ -228,7 +227,8 @@ class Attribution(Drawn):
         if not audited:
             raise unknown_name("target", target, dict.fromkeys(row.target for row in rows))
         shown = self._missing() if self.shown is None else self.shown
-        return agreement_of(self.rows, self._same(), shown, self.taxonomy.concepts, audited)
+        levels = levels_of(rows, getattr(audit, "settings", {}))
+        return agreement_of(self.rows, self._same(), shown, self.taxonomy.concepts, audited, levels)
 
     def _same(self) -> list[int]:
         """Return of each picture the number of the first one that is equal to it."""
@@ -291,16 +291,3 @@ class Attribution(Drawn):
             CorruptFileError: a file is missing, damaged, or of another structure; names it.
         """
         return cls(**cast(dict[str, Any], read_files(given_path("folder", folder))))
-
-
-def said_of(one: Row | Effect | Interaction) -> tuple[str, str]:
-    """Return an effect as text, and the ends of its interval in brackets; an end without a bound is unknown."""
-    effect, interval = interval_texts(one.effect, one.low, one.high)
-    return effect, interval.replace(UNBOUNDED, "unknown")
-
-
-def note_of(effect: Effect) -> str:
-    """Return what a line of text says behind an effect that no verified edit measured, "" for another."""
-    if effect.n:
-        return ""
-    return f"  ({'screened only, not edited' if effect.screened else 'no edit was verified'})"

@@ -11,7 +11,7 @@ from PIL import Image
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.given_files import given_path
 from diffexplain_fast.records import JsonObject, as_json
-from diffexplain_fast.results.audit_difference import Side, asking_only, row_differences
+from diffexplain_fast.results.audit_difference import Side, asking_only, row_differences, strictest
 from diffexplain_fast.results.audit_files import read_audit, write_audit
 from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, UnitRow, Verdict, outcome_sentence
 from diffexplain_fast.results.decision import Decision, decide
@@ -240,7 +240,8 @@ class Audit(Drawn):
             words that disagree) they are of asking, which are smaller the less a word is obeyed: such groups are in
             ``settings["asking_only"]``, the page names them, and ``decide`` answers neither "spurious" nor "findings",
             whose limits are meant for effects of showing. The effects are those of the pictures that serve every
-            class, without the ones of own objects beside them, which the two audits may have of other classes.
+            class, without the ones of own objects beside them, which the two audits may have of other classes. Findings
+            are decided by the larger minimal effect, smaller level and stronger control, which ``settings`` has.
 
         Raises:
             TypeError: ``other`` is not an audit.
@@ -250,7 +251,8 @@ class Audit(Drawn):
             raise wrong_type("other", "an Audit", other)
         ours, theirs = (Side(one.rows, one.outcomes, one.settings) for one in (self, other))
         rows = row_differences(ours, theirs)
-        settings = {"difference": [self.settings, other.settings], "asking_only": asking_only(ours, theirs)}
+        settings = strictest(ours, theirs) | {"difference": [self.settings, other.settings]}
+        settings["asking_only"] = asking_only(ours, theirs)
         return Audit(f"{self.classifier} - {other.classifier}", rows, [], {}, settings)
 
     def save(self, folder: str | Path) -> Path:

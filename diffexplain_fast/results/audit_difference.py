@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diffexplain_fast.errors import wrong_value
-from diffexplain_fast.records import Json
+from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.results.audit_rows import OWN_EYE, AuditRow
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.cells import Estimated, Judged, Rule, estimate, judge
+from diffexplain_fast.stats.decisions import Control
 from diffexplain_fast.stats.effects import Effects, interval
 from diffexplain_fast.stats.shares import exact_shares
 from diffexplain_fast.stats.told import Told, minus, told
@@ -17,6 +18,8 @@ from diffexplain_fast.targets.outputs import SOFTMAX, UNITS
 
 _SAME = ("pool", "concepts", "phrasing", "seed", "redraw")
 """Settings of two audits that used the same pictures."""
+_CONTROLS: tuple[Control, ...] = ("fdr", "any", "family")
+"""What audits control, the weakest first."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,17 @@ def asking_only(ours: Side, theirs: Side) -> list[str]:
     return sorted((ours.showing | theirs.showing) - _told_groups(ours, theirs))
 
 
+def strictest(ours: Side, theirs: Side) -> JsonObject:
+    """Return what decides whether a row of a difference is a finding: of each setting the stricter one of two audits.
+
+    That is the larger minimal effect, the smaller level, and the stronger control of false findings.
+    """
+    both = (ours.settings, theirs.settings)
+    control = max(_CONTROLS.index(one.get("control") or "fdr") for one in both)
+    least, level = max(one["minimal_effect"] for one in both), min(one["level"] for one in both)
+    return {"minimal_effect": least, "level": level, "control": _CONTROLS[control]}
+
+
 def _told_groups(ours: Side, theirs: Side) -> set[str]:
     """Return the groups whose differences are those of showing."""
     if not _same_eye(ours, theirs) or any("seen" not in side.outcomes for side in (ours, theirs)):
@@ -128,7 +142,8 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
 
     Effects are those of showing where the audits report such effects and say what their pictures show, else those of
     asking, see ``asking_only``. Where both used the same pictures the difference of the answers to each picture is
-    regressed, so that what the two share cancels; else the errors of both add up.
+    regressed, so that what the two share cancels; else the errors of both add up. Rows are findings by the stricter
+    settings of the two, see ``strictest``.
 
     Args:
         ours: the first audit.
@@ -152,8 +167,8 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
     targets = [name for name in ours.settings["targets"] if name in theirs.settings["targets"]]
     if not targets:
         raise wrong_value("other", "an audit that shares a target", "none")
-    settings = ours.settings
-    rule = Rule((), settings["minimal_effect"], settings["level"], "fdr", settings["seed"])
+    strict = strictest(ours, theirs)
+    rule = Rule((), strict["minimal_effect"], strict["level"], strict["control"], ours.settings["seed"])
     judged = _judged(ours, theirs, targets, rule)
     second = {(row.target, row.concept): row for row in theirs.rows}
     rows = [row for target in targets for row in ours.rows if row.target == target]

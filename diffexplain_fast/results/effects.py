@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from diffexplain_fast.number_texts import UNBOUNDED, interval_texts
 from diffexplain_fast.records import Count, Number, Share
 
 
@@ -182,3 +183,16 @@ class Counterfactual:
     flipped: bool
     probability_before: float
     probability_after: float
+
+
+def said_of(one: Row | Effect | Interaction) -> tuple[str, str]:
+    """Return an effect as text, and the ends of its interval in brackets; an end without a bound is unknown."""
+    effect, interval = interval_texts(one.effect, one.low, one.high)
+    return effect, interval.replace(UNBOUNDED, "unknown")
+
+
+def note_of(effect: Effect) -> str:
+    """Return what a line of text says behind an effect that no verified edit measured, "" for another."""
+    if effect.n:
+        return ""
+    return f"  ({'screened only, not edited' if effect.screened else 'no edit was verified'})"

@@ -83,27 +83,36 @@ def other_columns(
     outcomes: np.ndarray,
     weights: np.ndarray | None = None,
     beside: Sequence[np.ndarray] = (),
+    words: Sequence[np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Return what the other columns add to outcomes of few pictures, as all other pictures tell it.
 
     The values of all columns are a Gaussian process around the mean, because too few pictures tell them apart freely.
+    What a column does itself is a part of that, or free: of a process that is shrunk, some is left for whatever goes
+    along with the column, which then would be taken for something else than the column's doing.
 
     Args:
         design: see ``pairs_of_values``.
         levels: see there.
         outcomes: float [pictures, outcomes].
         weights: see ``least_squares``.
-        beside: what else moves the outcomes and no column tells, [pictures, any] each, of mean zero in every column.
+        beside: what else moves the outcomes and no column tells, [pictures, any] each, of mean zero in every value of
+            every column, or of any mean with ``words``.
+        words: of every column, [pictures, any] each: what the column may do is any sum of these and a constant, and
+            nothing of it is taken for the doing of the others; None where it is as uncertain as theirs.
 
     Returns:
         For every column float [pictures, outcomes]: what all columns but this one add, and what is beside them.
     """
     single = [_features(design[:, column], count, weights) for column, count in enumerate(levels)]
     more = [one / np.sqrt(max(float((one**2).sum(1).mean()), 1e-300)) for one in beside]
-    left = _beside(np.ones((len(design), 1)), np.concatenate([*single, *more], 1))
-    parts = [[one for at, one in enumerate(single) if at != column] + more for column in range(len(levels))]
-    none = np.zeros((len(design), 0))
-    return _predicted(left, [np.concatenate([none, *part], 1) for part in parts], outcomes)
+    ones, none = np.ones((len(design), 1)), np.zeros((len(design), 0))
+    others = [[one for at, one in enumerate(single) if at != column] + more for column in range(len(levels))]
+    parts = [np.concatenate([none, *one], 1) for one in others]
+    if words is None:
+        return _predicted(_beside(ones, np.concatenate([*single, *more], 1)), parts, outcomes)
+    pairs = zip(words, parts, strict=True)
+    return [_predicted(_beside(np.concatenate([ones, own], 1), part), [part], outcomes)[0] for own, part in pairs]
 
 
 def _features(values: np.ndarray, count: int, weights: np.ndarray | None) -> np.ndarray:

@@ -36,8 +36,12 @@ def averaged(small: Effects, large: Effects, cells: np.ndarray) -> list[Average]
     A cell whose error in the small part is not known has s = infinity there, so that its w is 0; where t is not known
     either, its error is NaN.
 
-    A difference beyond twice its error is shrunk less, by t^2 = d^2 - 4 s^2. A cell with a large effect has t^2 = d^2
-    at least, because a classifier that is sure already answers less to a concept where the own object is there.
+    A difference beyond its error is shrunk less, by t^2 = d^2 - s^2, its own moment. A cell with a large effect has
+    t^2 = d^2 at least, because a classifier that is sure already answers less to a concept where the own object is
+    there.
+
+    So the error is that of all cells together. It is too small for a cell whose true difference is two to four times s,
+    alone among cells without any: intervals of 95 % hold its average in about eight of ten cases.
 
     Args:
         small: effects in the small part.
@@ -63,7 +67,7 @@ def _averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
         own = cells & told & (small.groups == group)
         if own.sum() >= _FEWEST:
             spread[own] = np.maximum(spread[own], float((difference**2 - noise)[own].mean()))
-    limited = np.where(usual, difference**2 - 4 * noise, difference**2)
+    limited = np.where(usual, difference**2 - noise, difference**2)
     spread = np.maximum(spread, limited)
     weight = np.where(told, spread / np.where(told, spread + noise, 1), 0.0)
     parts = ((1 - weight / 2) ** 2 * b2, (weight / 2) ** 2 * np.where(told, a2, 0))
@@ -79,5 +83,5 @@ def _averaged(small: Effects, large: Effects, cells: np.ndarray) -> Average:
 def _spread(difference: np.ndarray, noise: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     """Return the variance of true differences; where there are too few cells, as much as their errors."""
     if len(difference) < _FEWEST:
-        return otherwise
+        return otherwise.copy()
     return np.full_like(otherwise, max(0.0, float((difference**2 - noise).mean())))

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.bootstrap import draws_for, family_adjusted, largest_t
-from diffexplain_fast.stats.distributions import t_above
+from diffexplain_fast.stats.distributions import beside_rounding, t_above
 from diffexplain_fast.stats.effects import Effects, interval
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg, benjamini_yekutieli, holm, selected_level
 from diffexplain_fast.stats.regression import LEAST_PICTURES, Fit
@@ -87,7 +87,8 @@ def one_sided_tests(
     """Return both tests of every cell against the minimal effect.
 
     Args:
-        effects: the cells; those that fewer than 12 pictures name are not tested.
+        effects: the cells; those that fewer than 12 pictures name are not tested. An error is at least what rounding
+            leaves of the largest mean of an outcome.
         delta: minimal effect, 0 or above, in the unit of the outcomes.
         control: "fdr", the rate of false ones among the findings (Benjamini and Hochberg); "any", the same under any
             dependence (Benjamini and Yekutieli, which is e-BH on their p-values, see ``e_values``); "family", any
@@ -110,7 +111,8 @@ def one_sided_tests(
         raise wrong_value("delta", "0 or above", delta)
     tested = np.isfinite(effects.error) & (effects.pictures >= LEAST_PICTURES)[:, None]
     tested &= True if family is None else family
-    error = np.where(tested, np.maximum(effects.error, 1e-300), np.nan)
+    size = np.abs(np.where(np.isfinite(effects.means), effects.means, 0)).max(0, initial=0)
+    error = np.where(tested, beside_rounding(effects.error, size), np.nan)
     statistics = np.stack([(effects.estimate - delta) / error, (-effects.estimate - delta) / error])
     p = t_above(statistics, effects.freedom)
     if control == "fdr":

@@ -6,6 +6,20 @@ from types import ModuleType
 import numpy as np
 
 Numbers = np.ndarray | float
+_ROUNDED = 1e-6
+"""Error in units of what is measured, below which nothing but rounding is known: classifiers answer in float32."""
+
+
+def beside_rounding(error: np.ndarray, size: Numbers) -> np.ndarray:
+    """Return standard errors, none below what rounding leaves of numbers that err in nothing else.
+
+    The effects and errors of such numbers are rounding, and a test of their ratio would find anything.
+
+    Args:
+        error: float, any shape; NaN stays NaN.
+        size: of what is measured, not below 0; broadcast to the shape of ``error``.
+    """
+    return np.maximum(error, np.maximum(_ROUNDED * np.asarray(size), 1e-300))
 
 
 def _special() -> ModuleType:

@@ -64,11 +64,53 @@ def first_stage(
     outcomes = _checked(words, shown, outcomes)
     share = np.ones(len(outcomes)) if weights is None else weights
     expected = [None if one is None else _expected(words.column(group), one, share) for group, one in enumerate(shown)]
+    more = _more(shown, expected)
+    some, z = _together(more, len(outcomes)), columns(words.asked, words.levels)
+    return Stage(expected, more, _added(some, some, z, outcomes, np.sqrt(share)[:, None]))
+
+
+def among(
+    words: Words,
+    shown: Sequence[np.ndarray | None],
+    outcomes: np.ndarray,
+    stage: Stage,
+    rows: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> Stage:
+    """Return what captions let expect, where words may be obeyed better or worse in some of the pictures.
+
+    Few pictures tell little of that. What a word shows in them is that of all pictures, moved towards their own means
+    as far as these differ by more than chance (method of moments, as in ``first_stage``).
+
+    Args:
+        words: see ``first_stage``.
+        shown: see there.
+        outcomes: see there.
+        stage: from ``first_stage``, of all pictures.
+        rows: bool [pictures]: some of them.
+        weights: see ``first_stage``.
+
+    Returns:
+        The same with ``expected``, ``more`` and ``added`` for these rows; the others expect what they did.
+    """
+    share, expected = np.ones(len(outcomes)) if weights is None else weights, [*stage.expected]
+    for group, (told, one) in enumerate(zip(stage.expected, stage.more, strict=True)):
+        if told is not None and one is not None:
+            expected[group] = moved = told.copy()
+            moved[rows] += _moved(words.column(group).part(rows), one[rows], share[rows])
+    more, z = _more(shown, expected), columns(words.asked, words.levels)
+    old, new = (_together(each, len(outcomes)) for each in (stage.more, more))
+    return Stage(expected, more, _added(old, new, z, outcomes, np.sqrt(share)[:, None]))
+
+
+def _more(shown: Sequence[np.ndarray | None], expected: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
     pairs = zip(shown, expected, strict=True)
-    more = [None if one is None or told is None else _less(one, told) for one, told in pairs]
-    some = [np.zeros((len(outcomes), 0)), *(one for one in more if one is not None)]
-    z = columns(words.asked, words.levels)
-    return Stage(expected, more, _added(np.concatenate(some, 1), z, outcomes, np.sqrt(share)[:, None]))
+    return [None if one is None or told is None else _less(one, told) for one, told in pairs]
+
+
+def _together(more: Sequence[np.ndarray | None], pictures: int) -> np.ndarray:
+    """Return what is shown beyond what is expected, of all groups, float [pictures, values]."""
+    return np.concatenate([np.zeros((pictures, 0)), *(one for one in more if one is not None)], 1)
 
 
 def _checked(words: Words, shown: Sequence[np.ndarray | None], outcomes: np.ndarray) -> np.ndarray:
@@ -88,40 +130,58 @@ def _less(shown: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.where(np.abs(more) > _ROUNDED, more, 0.0)
 
 
-def _added(more: np.ndarray, z: np.ndarray, outcomes: np.ndarray, root: np.ndarray) -> np.ndarray:
-    """Return ``more`` times its coefficients within the captions of one word, for each picture from all the others.
+def _added(learnt: np.ndarray, more: np.ndarray, z: np.ndarray, outcomes: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """Return ``more`` times the coefficients of ``learnt`` within the captions of one word, of all other pictures.
 
     So they cannot follow the picture's own chance.
     """
-    more, outcomes, z = more * root, outcomes * root, z * root
+    outcomes, z = outcomes * root, z * root
     words = np.linalg.pinv(z, rcond=1e-9)  # [columns, pictures]
-    within, outcomes = (one - z @ (words @ one) for one in (more, outcomes))
+    within, outcomes = (one - z @ (words @ one) for one in (learnt * root, outcomes))
     left, sizes, right = np.linalg.svd(within, full_matrices=False)
-    large = sizes > _ROUNDED * np.linalg.norm(more)  # none where the words tell every picture apart
+    large = sizes > _ROUNDED * np.linalg.norm(learnt * root)  # none where the words tell every picture apart
     inverse = (right[large].T / sizes[large]) @ left[:, large].T  # [values, pictures]
     known = inverse @ outcomes
     # Leaving a picture out changes the averages of its words too, so its leverage is that in both regressions.
     free = np.maximum(1 - (z * words.T).sum(1) - (within * inverse.T).sum(1), _LEAST_FREE)
     own = (more * inverse.T).sum(1) / free
-    return np.asarray((more @ known - own[:, None] * (outcomes - within @ known)) / root)
+    return np.asarray(more @ known - own[:, None] * (outcomes - within @ known))
 
 
 def _expected(words: Words, shown: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Return what pictures of each word show, float [pictures, values]."""
-    asked = words.asked[:, 0]
-    named = np.concatenate([indicators(words.asked, words.levels), (asked < 0)[:, None]], 1)
-    count = np.maximum(share @ named, _TINY)
-    means = (named * share[:, None]).T @ shown / count[:, None]  # [words and left out, values]
-    fitted = int((named.sum(0) > 0).sum())
-    spread = share @ (shown - named @ means) ** 2 / (share.sum() * max(1 - fitted / len(shown), _LEAST_FREE))
-    noise = (share**2 @ named / count**2)[:, None] * spread
+    named, means, noise = _means(words, shown, share)
     here = np.flatnonzero((named.sum(0) > 0)[:-1])
     told, free = quasi_independent(means[here], np.array(words.values[0])[here])
     if free > 0:
-        apart = max(float(((means[here] - told) ** 2).sum()), _TINY)
         chance = float(noise[here].sum()) * free / (len(here) * (shown.shape[1] - 1))
-        means[here] = told + max(0.0, 1 - chance / apart) * (means[here] - told)
+        means[here] = told + _beyond(means[here] - told, chance)
     return np.asarray(named @ means)
+
+
+def _moved(words: Words, more: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return by how much more pictures of each word show than is expected, beyond chance, float [pictures, values]."""
+    named, means, noise = _means(words, more, share)
+    return np.asarray(named @ _beyond(means, float(noise.sum())))
+
+
+def _means(words: Words, shown: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which word a picture has, the last for none, the mean of every word, and the variance of that by chance.
+
+    They are float [pictures, words], and twice [words, values].
+    """
+    asked = words.asked[:, 0]
+    named = np.concatenate([indicators(words.asked, words.levels), (asked < 0)[:, None]], 1)
+    count = np.maximum(share @ named, _TINY)
+    means = (named * share[:, None]).T @ shown / count[:, None]
+    fitted = int((named.sum(0) > 0).sum())
+    spread = share @ (shown - named @ means) ** 2 / (share.sum() * max(1 - fitted / len(shown), _LEAST_FREE))
+    return named, means, (share**2 @ named / count**2)[:, None] * spread
+
+
+def _beyond(apart: np.ndarray, chance: float) -> np.ndarray:
+    """Return numbers, shrunk by the share of their squares that is chance."""
+    return max(0.0, 1 - chance / max(float((apart**2).sum()), _TINY)) * apart
 
 
 def quasi_independent(shares: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, int]:

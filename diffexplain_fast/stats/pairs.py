@@ -1,12 +1,13 @@
 """Pairs of values that act together: found in the pool, measured and named on fresh pictures with shared latents."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.stats.coding import cells_of, indicators
-from diffexplain_fast.stats.distributions import t_above, t_quantile
+from diffexplain_fast.stats.distributions import beside_rounding, t_above, t_quantile
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
 from diffexplain_fast.stats.regression import Fit
 
@@ -72,7 +73,8 @@ def all_pairs(fit: Fit, design: np.ndarray, delta: float = 1.0) -> Pairs:
     plain = np.maximum((left**2).sum(0) - estimate**2 * norms[:, None], 0) / max(free, 1) / norms[:, None]
     robust = np.concatenate([_robust(scale, joint, left, estimate, part) for part in _parts(left.shape[1])], 1)
     error = np.sqrt(np.maximum(robust, plain))
-    statistics = np.stack([estimate - delta, -estimate - delta]) / np.maximum(error, 1e-300)
+    size = np.abs(np.where(np.isfinite(fit.means), fit.means, 0)).max(0, initial=0)
+    statistics = np.stack([estimate - delta, -estimate - delta]) / beside_rounding(error, size)
     adjusted = benjamini_hochberg(t_above(statistics, float(max(free, 1))))
     pictures = counts[first, second].astype(np.int64)
     freedom = np.full_like(estimate, max(free, 1))
@@ -139,18 +141,27 @@ def paired(scenes: np.ndarray, delta: float = 1.0, margin: float = 0.5, level: f
     if scenes.ndim != 3 or scenes.shape[1] != 4 or len(scenes) < LEAST_SCENES or not np.isfinite(scenes).all():
         raise wrong_value("scenes", f"finite numbers [at least {LEAST_SCENES}, 4, outcomes]", list(scenes.shape))
     m10, m01, m11 = (scenes[:, k] - scenes[:, 0] for k in (1, 2, 3))
-    both = np.maximum.reduce([_p(m11 - m10, margin), _p(m11 - m01, margin), _p(m11 - 2 * m10), _p(m11 - 2 * m01)])
-    no_more = 2 * np.minimum(_p(m10 - m11, -margin), _p(m01 - m11, -margin))
-    either = np.maximum.reduce([_p(m10, margin), _p(m01, margin), no_more])
+    test = partial(_p, size=np.abs(scenes).max((0, 1)))
+    both = np.maximum.reduce(
+        [test(m11 - m10, margin), test(m11 - m01, margin), test(m11 - 2 * m10), test(m11 - 2 * m01)]
+    )
+    no_more = 2 * np.minimum(test(m10 - m11, -margin), test(m01 - m11, -margin))
+    either = np.maximum.reduce([test(m10, margin), test(m01, margin), no_more])
     kind = np.where(both <= level, "and", np.where(either <= level, "or", "add"))
     added = m11 - m10 - m01
     effect, error = added.mean(0), added.std(0, ddof=1) / np.sqrt(len(added))
     half = t_quantile(1 - level / 2, float(len(added) - 1)) * error
-    p = np.minimum(2 * np.minimum(_p(added, delta), _p(-added, delta)), 1)
+    p = np.minimum(2 * np.minimum(test(added, delta), test(-added, delta)), 1)
     return Paired(effect, effect - half, effect + half, p, m10.mean(0), m01.mean(0), m11.mean(0), kind)
 
 
-def _p(values: np.ndarray, above: float = 0.0) -> np.ndarray:
-    """Return Student's p-value of "the mean over the scenes is above", float [outcomes]."""
-    error = np.maximum(values.std(0, ddof=1) / np.sqrt(len(values)), 1e-12)
+def _p(values: np.ndarray, above: float = 0.0, *, size: np.ndarray) -> np.ndarray:
+    """Return Student's p-value of "the mean over the scenes is above", float [outcomes].
+
+    Args:
+        values: float [scenes, outcomes].
+        above: see above.
+        size: largest number of every outcome, float [outcomes], of which rounding is a part.
+    """
+    error = beside_rounding(values.std(0, ddof=1) / np.sqrt(len(values)), size)
     return t_above((values.mean(0) - above) / error, float(len(values) - 1))

@@ -9,9 +9,10 @@ from diffexplain_fast.stats.adjusting import other_columns
 from diffexplain_fast.stats.asked import Asked
 from diffexplain_fast.stats.averaging import averaged
 from diffexplain_fast.stats.cells import with_average, without_pairs
+from diffexplain_fast.stats.coding import columns
 from diffexplain_fast.stats.distributions import t_quantile
 from diffexplain_fast.stats.effects import Effects, against_median, joined
-from diffexplain_fast.stats.first_stage import first_stage
+from diffexplain_fast.stats.first_stage import among, first_stage
 from diffexplain_fast.stats.instruments import expecting, second_stage, showing
 from diffexplain_fast.stats.regression import Fit
 from diffexplain_fast.stats.words import Words
@@ -80,12 +81,13 @@ def averaged_showing(
     for parts, targets in _alike(strata):
         if min(parts.own.sum(), parts.others.sum()) < asked.least(parts.column):
             continue
+        here = among(words, shown, outcomes[:, targets], stage, parts.own, asked.weights)
         # The own object is there in all pictures of one part and in none of the other: nothing is left to be shown.
         seen, expected, more = (
             [None if column == parts.column else one for column, one in enumerate(of)]
-            for of in (shown, stage.expected, stage.more)
+            for of in (shown, here.expected, here.more)
         )
-        mine = _part(asked, words, expected, (outcomes - stage.added)[:, targets], parts.own)
+        mine = _part(asked, words, expected, outcomes[:, targets] - here.added, parts.own)
         small = _one_by_one(*mine, [one[parts.own] for one in more if one is not None])
         rest, said, there, left = _part(asked, words, seen, outcomes[:, targets], parts.others)
         large = against_median(showing(said, there, without_pairs(rest, left), rest.weights))
@@ -121,14 +123,18 @@ def _one_by_one(
 ) -> Effects:
     """Return the effects of showing in few pictures: of each column on its own, without what else moves the outcomes.
 
-    What words let expect is known from all pictures, and so is, as a first guess, what showing more adds to outcomes.
-    It may add something else in these few.
+    What words let expect is known from all pictures, as far as these few do not differ, and so is, as a first guess,
+    what showing more adds to outcomes. It may add something else in these few. Pictures of the same word tell that;
+    between words, more is shown where the own object changes how well they are obeyed, which goes along with what they
+    do.
     """
-    others = other_columns(asked.design, asked.levels, outcomes, asked.weights, more)
+    each = [words.column(column) for column in range(len(asked.levels))]
+    own = [columns(one.asked, one.levels) for one in each]
+    others = other_columns(asked.design, asked.levels, outcomes, asked.weights, more, own)
     return joined(
         [
-            against_median(expecting(words.column(column), [one], outcomes - other, asked.weights))
-            for column, (one, other) in enumerate(zip(expected, others, strict=True))
+            against_median(expecting(said, [one], outcomes - other, asked.weights))
+            for said, one, other in zip(each, expected, others, strict=True)
         ]
     )
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from statistics import NormalDist
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 import diffexplain_fast as dx
-from diffexplain_fast.results.agreement import agreement_of, correlation_of
+from diffexplain_fast.results.agreement import agreement_of, correlation_of, levels_of
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.results.effects import Row
 from tests.auditing import drawn_audit
@@ -126,6 +127,23 @@ def test_one_picture_has_its_edits_errors_and_equal_pictures_are_one() -> None:
     assert twice.rows == one.rows
     endless = [replace(row, low=-math.inf, high=math.inf) for row in edits(["sea"])]
     assert not agreement_of(endless, [0], own(["sea"]), TAXONOMY.concepts, audited(desert=9.0)).differ
+
+
+@pytest.mark.parametrize("finding", [False, True])
+@pytest.mark.parametrize("level", [0.01, 0.05, 0.2, 0.6])
+def test_a_level_of_the_audit_changes_its_intervals_and_not_what_differs(level: float, finding: bool) -> None:
+    # One of five concepts is found: its interval, where it is not of the own object, is that of a fifth of the level.
+    halves = [0.3 * NormalDist().inv_cdf(1 - error / 2) for error in (level, level / 5 if finding else level)]
+    told = audited(desert=-1.0)
+    rows = [audit_row(row.concept, row.effect, halves[0], own_effect=None) for row in told[:5]]
+    rows[2] = audit_row(rows[2].concept, rows[2].effect, halves[1], finding=finding, own_effect=None)
+    levels = levels_of(rows, {"level": level})
+    assert levels_of([*rows, audit_row("placebo:1", 0.0)], {"difference": [{"level": level}, {}]}) == levels
+    assert levels_of([], {}) == (0.05, 0.05)
+    found = agreement_of(edits(["sea", "snow", "grass"]), range(3), own(["sea"] * 3), TAXONOMY.concepts, rows, levels)
+    usual = [audit_row(row.concept, row.effect, 0.3 * NormalDist().inv_cdf(0.975), own_effect=None) for row in rows]
+    same = agreement_of(edits(["sea", "snow", "grass"]), range(3), own(["sea"] * 3), TAXONOMY.concepts, usual)
+    assert [row.adjusted_p for row in found.rows] == pytest.approx([row.adjusted_p for row in same.rows])
 
 
 def test_a_free_word_is_compared_with_its_absence() -> None:

@@ -130,3 +130,17 @@ def test_what_no_audit_tells_is_asked() -> None:
     assert ours.diff(same).settings["asking_only"] == [] and ours.diff(same).rows[PLACE].effect == pytest.approx(
         3, abs=0.5
     )
+
+
+def test_of_two_audits_the_stricter_settings_decide() -> None:
+    one, two = audit(3.0, 0, "x", 1.0), audit(2.2, 1, "x", 1.0)
+    assert one.diff(two).rows[PLACE].finding and one.diff(two).settings["control"] == "fdr"
+    for name, value in (("minimal_effect", 3.2), ("level", 1e-9)):
+        other = replace(two, settings={**two.settings, name: value})
+        for found in (one.diff(other), other.diff(one)):
+            assert found.settings[name] == value and not found.findings
+    family = replace(two, settings={**two.settings, "control": "family"})
+    for found, sign in ((one.diff(family), 1), (family.diff(one), -1)):
+        assert found.settings["control"] == "family"
+        assert found.rows[PLACE].finding and found.rows[PLACE].role == ("more" if sign > 0 else "less")
+        assert found.rows[PLACE].adjusted_p == pytest.approx(16 * found.rows[PLACE].p)

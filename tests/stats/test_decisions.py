@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diffexplain_fast.stats.bootstrap import draws_for, family_adjusted, largest_t
-from diffexplain_fast.stats.decisions import classify, findings, looks, one_sided_tests, reported_interval
+from diffexplain_fast.stats.decisions import Control, classify, findings, looks, one_sided_tests, reported_interval
 from diffexplain_fast.stats.design import balanced_design
 from diffexplain_fast.stats.effects import Effects, against_median
 from diffexplain_fast.stats.multiplicity import holm
@@ -138,3 +138,19 @@ def test_a_family_at_a_small_level_can_find_something() -> None:
     assert [draws_for(level) for level in (0.5, 0.05, 0.02, 0.005, 0.001, 0.0009)] == [999, 999, 999, 3999, 19999, None]
     many = largest_t(fit, against_median(fit), np.ones((8, 1), dtype=bool), 1500)
     assert len(many) == 1500 and np.array_equal(many[:999], largest_t(fit, against_median(fit), np.ones((8, 1), bool)))
+
+
+@pytest.mark.parametrize("control", ["fdr", "any", "family"])
+@pytest.mark.parametrize("rounding", [0.0, 3e-8])
+def test_rounding_is_no_finding_where_any_effect_is_one(control: Control, rounding: float) -> None:
+    # Three values of 32 have an effect, an exact one; all else is rounding, also that of answers in float32.
+    for seed in range(6):
+        design = balanced_design((8, 6, 4), 192, seed)
+        outcomes = 8.0 * (design[:, 1] == 2) - 0.1 * (design[:, 0] == 3)
+        outcomes = np.stack([outcomes, -outcomes], 1)
+        outcomes += rounding * 8 * np.random.default_rng(seed).choice([-1, 0, 1], outcomes.shape)
+        fit = least_squares(design, (8, 6, 4), outcomes - outcomes.mean(1, keepdims=True))
+        effects = against_median(fit)
+        for delta, wanted in ((0.0, {3, 10}), (0.1, {10})):  # an effect of exactly the minimal one is not above it
+            found = findings(one_sided_tests(effects, delta, control, fit=fit), 0.05)
+            assert {*np.flatnonzero(found.any(1)).tolist()} == wanted

@@ -93,3 +93,16 @@ def test_at_the_edge_of_a_kind_its_name_is_as_rare_as_the_level() -> None:
 def test_refuses_few_scenes() -> None:
     with pytest.raises(ValueError, match="scenes: wanted"):
         paired(np.zeros((5, 4, 1)))
+
+
+def test_rounding_makes_no_kind_and_no_interaction() -> None:
+    # Exact sums: each alone does 2, both 4; the interaction of 1 is not above the minimal one of 1.
+    rounding = 1e-7 * np.random.default_rng(0).random((16, 4, 8)) * [[[0], [0], [0], [1]]]
+    scenes = np.array([0.0, 2.0, 2.0, 4.0])[:, None] + np.zeros((16, 4, 8)) + rounding
+    assert (paired(scenes).kind == "add").all()
+    scenes = np.array([0.0, 2.0, 2.0, 5.0])[:, None] + np.zeros((16, 4, 8)) + rounding
+    assert (paired(scenes).p > 0.05).all() and (paired(scenes, delta=0.9).p < 1e-9).all()
+    design = trial([np.zeros(4), np.zeros(4)], 192, np.zeros((192, 1)), left_out_share=0.0)[0]
+    outcomes = 1.0 * ((design[:, 0] == 1) & (design[:, 1] == 2))[:, None] + 4.0 * (design[:, [0]] == 0)
+    found = all_pairs(least_squares(design, [4, 4], outcomes), design, 1.0)
+    assert (np.minimum(found.adjusted_above, found.adjusted_below) > 0.05).all()

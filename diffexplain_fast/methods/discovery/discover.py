@@ -15,7 +15,7 @@ from diffexplain_fast.methods.discovery.drawn import own_pictures, pictures_besi
 from diffexplain_fast.methods.discovery.found import found_features
 from diffexplain_fast.methods.discovery.generator import generator_errors
 from diffexplain_fast.methods.discovery.own import own_concept
-from diffexplain_fast.methods.discovery.pairs import interactions_of
+from diffexplain_fast.methods.discovery.pairs import interactions_of, named_pairs
 from diffexplain_fast.methods.discovery.phrasing import phrasing_errors, together
 from diffexplain_fast.methods.discovery.plan import Plan
 from diffexplain_fast.methods.discovery.prepared import Prepared
@@ -60,14 +60,13 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
     told = told_groups(*every, errors, concepts)
     own = own_pictures(prepared, heard)
     asked = asking_first(used, first, own_places) if options.redraw else asking.estimate
-    limits = (options.minimal_effect, options.level)
-    trial = Trial(concepts, readout, used, data, judged, asked, own, errors, *limits, first)
+    trial = Trial(concepts, readout, used, data, judged, asked, own, errors, rule.delta, rule.level, first)
     error, spread = generator_errors(pool, used, concepts, question.aside, first, errors)
     units = target_units(readout, data.values, spread)
     phrasing = phrasing_errors(used, data.values, concepts, units)
     grown = replace(trial, plan=every[0], data=every[1], first=None) if more else trial
     rows = rows_of(grown, with_generator_error(judged, used, concepts, together(error, phrasing), units))
-    pairs = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
+    pairs, left = interactions_of(trial, pool, question.phrases, question.seed, counter(callback, "pairs"))
     found = found_features(question, trial, rows, counter(callback, "found"))
     verdicts, images = with_pictures(trial, pool, verdicts_of(trial, rows, pairs, found))
     settings = {
@@ -78,6 +77,7 @@ def discover(prepared: Prepared, callback: Callable[[Progress], None] | None) ->
         "showing": [list(concepts.groups)[group] for group in told],
         "pictures_drawn": pool.drawn,
         "own_objects": prepared.need,
+        "pairs_not_measured": named_pairs(trial, left),
         "pictures_beside": {readout.names[place]: count for place, count in more.items()},
         "seconds": time.perf_counter() - began,
     }

@@ -1,7 +1,7 @@
 """Pairs of concepts that act together: found in the pool, measured on fresh pictures that share their start latents."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from diffexplain_fast.evidence.phrases import Phrases, check_captions
 from diffexplain_fast.evidence.pool import Pool
 from diffexplain_fast.methods.discovery.own import own_concept
 from diffexplain_fast.methods.discovery.rows import Trial
+from diffexplain_fast.methods.discovery.scenes import Cell, pair_scenes, without_neither
 from diffexplain_fast.results.audit_rows import Interaction
 from diffexplain_fast.stats.cells import concept_effects
 from diffexplain_fast.stats.multiplicity import benjamini_hochberg
@@ -67,8 +68,11 @@ def candidates(trial: Trial) -> list[Candidate]:
 
 def interactions_of(
     trial: Trial, pool: Pool, phrases: Phrases, seed: int, report: Callable[[int, int], None]
-) -> list[Interaction]:
-    """Return the pairs that fresh pictures confirm or refute, with their kinds.
+) -> tuple[list[Interaction], list[Candidate]]:
+    """Return the pairs that fresh pictures confirm or refute, with their kinds, and the pairs that none can show.
+
+    Where a group of a pair has no value but the pair's own and the target's object, scenes of neither leave it out.
+    Pairs are not measured where captions cannot do that.
 
     Args:
         trial: the finished trial.
@@ -77,8 +81,14 @@ def interactions_of(
         seed: of the fresh scenes.
         report: receives pairs that are measured and pairs that will be.
     """
-    chosen = candidates(trial)[:MOST]
-    measured = []
+    chosen: list[Candidate] = []
+    left: list[Candidate] = []
+    for candidate in candidates(trial):
+        first, second, own = _cells(trial, candidate)
+        avoided = [first, second, *([] if own is None else [own])]
+        silent = phrases.silent or not without_neither(trial.concepts.groups, avoided)
+        (chosen if silent else left).append(candidate)
+    chosen, measured = chosen[:MOST], []
     if chosen:
         report(0, len(chosen))
     for done, candidate in enumerate(chosen, start=1):
@@ -87,7 +97,7 @@ def interactions_of(
         report(done, len(chosen))
     adjusted = benjamini_hochberg(np.array([float(one.p[0]) for one in measured]))
     names = trial.concepts.names
-    return [
+    found = [
         Interaction(
             target=trial.readout.names[candidate.target],
             concept_a=names[candidate.first],
@@ -100,6 +110,7 @@ def interactions_of(
         )
         for candidate, one, p in zip(chosen, measured, adjusted, strict=True)
     ]
+    return found, left
 
 
 def _measured(trial: Trial, pool: Pool, phrases: Phrases, candidate: Candidate, seed: int) -> np.ndarray:
@@ -108,9 +119,9 @@ def _measured(trial: Trial, pool: Pool, phrases: Phrases, candidate: Candidate, 
     label = trial.readout.names[candidate.target]
     digest = hashlib.sha256("/".join([label, *names]).encode()).hexdigest()
     rng = np.random.default_rng([seed, int(digest[:12], 16)])
-    variants = _scenes(trial, candidate, rng)
+    *pair, own = _cells(trial, candidate)
     found = []
-    for variant in variants:
+    for variant in pair_scenes(trial.concepts.groups, (pair[0], pair[1]), own, SCENES, rng):
         captions = [phrases.say(scene, (), 0) for scene in variant]
         check_captions(captions, pool.pipeline)
         # The four variants of a scene share a stage, and so their start latents.
@@ -120,23 +131,18 @@ def _measured(trial: Trial, pool: Pool, phrases: Phrases, candidate: Candidate, 
     return np.stack(found, 1)
 
 
-def _scenes(trial: Trial, candidate: Candidate, rng: np.random.Generator) -> list[list[dict[str, str]]]:
-    """Return the scenes of the four variants; the target's own object is in none of them."""
-    one, two = (_cell(trial, place) for place in (candidate.first, candidate.second))
+def named_pairs(trial: Trial, pairs: Sequence[Candidate]) -> list[dict[str, str]]:
+    """Return targets and concepts of pairs by their names."""
+    targets, names = trial.readout.names, trial.concepts.names
+    return [
+        {"target": targets[one.target], "concept_a": names[one.first], "concept_b": names[one.second]} for one in pairs
+    ]
+
+
+def _cells(trial: Trial, candidate: Candidate) -> tuple[Cell, Cell, Cell | None]:
+    """Return group and value of both concepts of a pair, and of the target's own object."""
     own = own_concept(trial.concepts, trial.readout.labels[candidate.target])
-    avoided = {one, two} if own is None else {one, two, _cell(trial, own)}
-    variants: list[list[dict[str, str]]] = [[], [], [], []]
-    for _ in range(SCENES):
-        scene = {}
-        for group, values in trial.concepts.groups.items():
-            others = [value for value in values if (group, value) not in avoided]
-            scene[group] = str(rng.choice(others or list(values)))
-        for place, added in enumerate(([], [one], [two], [one, two])):
-            variants[place].append({**scene, **dict(added)})
-    return variants
-
-
-def _cell(trial: Trial, place: int) -> tuple[str, str]:
-    """Return group and value of a concept."""
-    group, _, value = trial.concepts.names[place].partition(":")
-    return group, value
+    names = [trial.concepts.names[place].partition(":") for place in (candidate.first, candidate.second)]
+    (first, _, one), (second, _, other) = names
+    mine = None if own is None else trial.concepts.names[own].partition(":")
+    return (first, one), (second, other), None if mine is None else (mine[0], mine[2])

@@ -9,8 +9,16 @@ from diffexplain_fast.engine.sampler import DifferentiableSampler
 from diffexplain_fast.evidence.concepts import Concepts
 from diffexplain_fast.evidence.drawing import Drawing
 from diffexplain_fast.evidence.pool import Pool
-from diffexplain_fast.methods.discovery.pairs import SCENES, Candidate, _measured, _scenes, candidates, interactions_of
+from diffexplain_fast.methods.discovery.pairs import (
+    SCENES,
+    Candidate,
+    _measured,
+    candidates,
+    interactions_of,
+    named_pairs,
+)
 from diffexplain_fast.methods.discovery.rows import rows_of
+from diffexplain_fast.methods.discovery.scenes import pair_scenes
 from diffexplain_fast.methods.discovery.verdicts import verdicts_of
 from diffexplain_fast.models.loading import load_pipeline
 from diffexplain_fast.results.audit_rows import Interaction
@@ -50,14 +58,40 @@ def test_one_of_two_is_suggested_where_each_is_enough() -> None:
 
 
 def test_scenes_differ_in_the_pair_only_and_avoid_the_own_object() -> None:
-    pair = Candidate(1, NAMES.index("background:desert"), NAMES.index("colour:blue"), 5.0)
-    neither, first, second, both = _scenes(made_up({}), pair, np.random.default_rng(0))
+    pair, own = (("background", "desert"), ("colour", "blue")), ("object", "fish")
+    neither, first, second, both = pair_scenes(GROUPS, pair, own, SCENES, np.random.default_rng(0))
     assert len(neither) == SCENES
     for scenes in zip(neither, first, second, both, strict=True):
         assert len({scene["object"] for scene in scenes}) == 1 and scenes[0]["object"] != "fish"
         assert scenes[0]["background"] != "desert" and scenes[0]["colour"] != "blue"
         assert scenes[1] == {**scenes[0], "background": "desert"} and scenes[2] == {**scenes[0], "colour": "blue"}
         assert scenes[3] == {**scenes[0], "background": "desert", "colour": "blue"}
+
+
+def test_scenes_of_neither_leave_out_a_group_that_has_no_other_value() -> None:
+    groups = {"object": ["fish", "boat"], "weather": ["sun"], "background": ["desert", "sea"]}
+    pair = (("object", "boat"), ("background", "sea"))
+    variants = pair_scenes(groups, pair, ("object", "fish"), 5, np.random.default_rng(0))
+    neither, first, second, both = (scenes[0] for scenes in variants)
+    assert neither == {"weather": "sun", "background": "desert"}
+    assert first == {"object": "boat", **neither} and [*first] == [*groups]
+    assert second == {"weather": "sun", "background": "sea"} and both == {"object": "boat", **second}
+    # A group of the own object only, and a concept that is alone in its group, are in no scene of neither.
+    groups = {"object": ["fish"], "weather": ["sun"], "background": ["desert", "sea"]}
+    pair = (("weather", "sun"), ("background", "sea"))
+    variants = pair_scenes(groups, pair, ("object", "fish"), 5, np.random.default_rng(0))
+    neither, first, second, both = (scenes[0] for scenes in variants)
+    assert neither == {"background": "desert"} and first == {"weather": "sun", "background": "desert"}
+    assert second == {"background": "sea"} and both == {"weather": "sun", "background": "sea"}
+
+
+def test_a_pair_of_which_no_caption_asks_for_neither_is_not_measured(pool: Pool) -> None:
+    two = Concepts({"object": ["fish", "boat"], "background": ["desert", "sea"]})
+    trial = made_up({}, concepts=two, both=("fish", "object:boat", "background:sea", 8.0))
+    pairs, left = interactions_of(trial, pool, SPOKEN, 0, lambda done, total: None)
+    assert all(pair.target not in ("fish", "boat") for pair in pairs)
+    named = {"target": "fish", "concept_a": "object:boat", "concept_b": "background:sea"}
+    assert named in named_pairs(trial, left)
 
 
 def test_the_four_variants_of_a_scene_are_drawn_from_one_latent(pool: Pool) -> None:
@@ -71,7 +105,9 @@ def test_the_four_variants_of_a_scene_are_drawn_from_one_latent(pool: Pool) -> N
 
 
 def test_a_pair_that_the_pictures_do_not_show_has_no_kind(pool: Pool) -> None:
-    (found,) = interactions_of(made_up({}, both=BOTH), pool, SPOKEN, 0, lambda done, total: None)[:1]
+    trial = made_up({}, both=BOTH)
+    (found, *_), left = interactions_of(trial, pool, SPOKEN, 0, lambda done, total: None)
+    assert not left
     assert (found.target, found.concept_a, found.concept_b) == BOTH[:3]
     assert found.kind == "add" and found.adjusted_p > 0.05 and abs(found.effect) < 1
 
