@@ -106,7 +106,7 @@ def start_noise(
 
 
 def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_scale: float) -> Tensor:
-    """Return the unconditional rows before the conditional ones where guidance needs them.
+    """Return a copy of the conditional rows, with the unconditional rows before them where guidance needs them.
 
     Args:
         name: name of the negative argument.
@@ -119,8 +119,9 @@ def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_s
         ValueError: ``negative`` is needed and missing, or of another shape, dtype or device.
     """
     if guidance_scale == 1.0:
-        # Autograd saves no tensor made in inference mode, such as a prompt that was encoded in it.
-        return positive.clone() if positive.is_inference() else positive
+        # A copy, as with guidance: a backward may read the rows again after the caller has changed theirs in place, and
+        # autograd saves no tensor made in inference mode, such as a prompt that was encoded in it.
+        return positive.clone()
     batch, *sizes = positive.shape
     if negative is None:
         wanted = f"a tensor for guidance_scale {guidance_scale} (without guidance, 1.0, none is needed)"

@@ -236,6 +236,9 @@ def _own(
     trained: Collection[Tensor] = (),
 ) -> Tensor:
     """Return the output of the user's own UNet, as diffusers calls it; arguments as in ``SingleCalls``."""
+    if torch.is_grad_enabled():  # the caller may change them in place before the backward, as with a lean model
+        rows, embeds = rows.clone(), embeds.clone()
+        added = None if added is None else {name: value.clone() for name, value in added.items()}
     with frozen(unet, but=trained) if torch.is_grad_enabled() else at_rest(unet):
         output: Tensor = unet(
             rows, timesteps, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False
