@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.memory.plan import parse_bytes
-from diffexplain_fast.engine.stored import check_weights
+from diffexplain_fast.engine.stored import check_unquantised, check_weights
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.frozen import trainable
 
@@ -237,8 +237,8 @@ def check_ready(unet: nn.Module, vae: nn.Module, inputs: Iterable[object]) -> Te
 
     Raises:
         ValueError: the VAE is on another device. If a graph may be recorded: weights made in inference mode, through
-            which autograd computes no gradient, or a module's own checkpointing, which would run a module again when it
-            is no longer frozen.
+            which autograd computes no gradient, layers that are quantised, or a module's own checkpointing, which would
+            run a module again when it is no longer frozen.
     """
     weight, other = next(unet.parameters()), next(vae.parameters())
     if other.device != weight.device:
@@ -247,6 +247,8 @@ def check_ready(unet: nn.Module, vae: nn.Module, inputs: Iterable[object]) -> Te
         asked = any(map(_asks, inputs))
         for name, module, before in (("unet", unet, [unet]), ("vae", vae, [unet, vae])):
             _check_fixed(name, module, asked, before)
+            if asked or any(map(trainable, before)):
+                check_unquantised(name, module)
             _check_no_checkpointing(name, module, " and gradient='checkpointed' instead")
     return weight
 
@@ -265,6 +267,7 @@ def check_single(name: str, module: nn.Module, inputs: Iterable[object], trained
     """
     if torch.is_grad_enabled() and (trained or any(map(_asks, inputs))):
         _check_fixed(name, module, True)
+        check_unquantised(name, module)
         _check_no_checkpointing(name, module)
 
 
