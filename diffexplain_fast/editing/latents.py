@@ -16,6 +16,7 @@ from diffexplain_fast.engine.single import SingleCalls, at_rest
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.conditioning import Conditioning, joined
 from diffexplain_fast.models.pipeline import Pipeline
+from diffexplain_fast.models.xl import latent_scale
 from diffexplain_fast.targets import whole_number
 
 ROWS = 8
@@ -94,13 +95,12 @@ class LatentModels:
         They have the scale that the denoiser reads.
         """
         vae = self.pipeline.vae
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
 
         def run(rows: Tensor) -> Tensor:
             return vae.encode(rows * 2 - 1).latent_dist.mean
 
         with at_rest(vae):
-            return (self._batched(run, vae, pixels) - shift) * vae.config.scaling_factor
+            return latent_scale(self.pipeline.unet, vae).of_vae(self._batched(run, vae, pixels))
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

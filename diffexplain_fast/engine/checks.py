@@ -56,9 +56,10 @@ def check_modules(unet: object, vae: object) -> None:
         raise wrong_value("unet", f"{channels} channels in and out, as the vae's latents have", got)
     if getattr(decoder, "out_channels", 3) != 3:
         raise wrong_value("vae.config.out_channels", "3, the colours of a picture", decoder.out_channels)
-    mean = getattr(decoder, "latents_mean", None)
-    if mean is not None:
-        raise wrong_value("vae.config.latents_mean", "None (latents scaled by one factor)", mean)
+    for option in ("latents_mean", "latents_std"):
+        values = getattr(decoder, option, None)
+        if values is not None and len(values) != channels:
+            raise wrong_value(f"vae.config.{option}", f"None or {channels} numbers, one for each channel", values)
 
 
 def check_guidance(guidance_scale: object) -> float:

@@ -25,7 +25,7 @@ from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.text_to_image import check_text_to_image
-from diffexplain_fast.models.xl import decoding_vae
+from diffexplain_fast.models.xl import decoding_vae, latent_scale
 from diffexplain_fast.ops._autograd import refuse_transforms
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class DifferentiableSampler(ViewedSampler, Planned, Closing):
         if (engine := self._backend.running()) is not None:
             return engine.run(schedule, conditions, scale, constant, start, noises, mode, rescale)
         clean = denoise(guided_denoiser(self.unet, conditions, scale, rescale), schedule, start, noises, mode)
-        return decode(decoding_vae(self.unet, self.vae), clean, mode)
+        return decode(decoding_vae(self.unet, self.vae), clean, mode, latent_scale(self.unet, self.vae))
 
     @property
     def unet(self) -> "UNet2DConditionModel":

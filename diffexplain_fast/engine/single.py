@@ -15,12 +15,13 @@ from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet, read
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.lean.savings import SAVINGS
 from diffexplain_fast.engine.lean.unet import LeanUNet
+from diffexplain_fast.engine.reference import vae_images
 from diffexplain_fast.engine.single_inputs import check_single_latents, check_single_rows
 from diffexplain_fast.engine.uncompiled import slower_here
 from diffexplain_fast.models.frozen import frozen, trainable
 from diffexplain_fast.models.used import Used
 from diffexplain_fast.models.watch import Watch
-from diffexplain_fast.models.xl import decoding_vae
+from diffexplain_fast.models.xl import decoding_vae, latent_scale
 from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.ops._autograd import refuse_transforms
 
@@ -219,12 +220,13 @@ class _OwnDecoder(ModuleDecoder):
     def __init__(
         self, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str, weights: Sequence[nn.Parameter]
     ) -> None:
-        super().__init__(vae, reason, weights)
+        super().__init__(vae, reason, latent_scale(unet, vae), weights)
         self._unet, self._vae = unet, vae
 
     def __call__(self, latents: Tensor, level: object) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped."""
-        return ModuleDecoder(decoding_vae(self._unet, self._vae), self.reason, self._weights)(latents, _KEEP)
+        scale = latent_scale(self._unet, self._vae)  # of the configuration as it is now
+        return vae_images(decoding_vae(self._unet, self._vae), latents, self._weights, scale)
 
 
 def _own(

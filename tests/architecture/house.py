@@ -182,7 +182,7 @@ DOORS = {
         "text_to_image": "engine",
         "together": "api",
         "undisturbed": "api methods",
-        "xl": "engine methods",
+        "xl": "editing engine methods",
         "public": "measuring prediction",
         "seeing": "evidence methods",
         **dict.fromkeys(("telling", "written"), "evidence"),
