@@ -17,6 +17,7 @@ from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.conditioning import Conditioning, joined
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.xl import latent_scale
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.targets import whole_number
 
 ROWS = 8
@@ -88,6 +89,7 @@ class LatentModels:
                 self._texts[caption] = known
         return joined([self._texts[caption] for caption in captions])
 
+    @without_autocast
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Return latents [B, c, h, w] of pixels [B, 3, H, W] in [0, 1], in float32: the mean that the VAE gives.

@@ -13,7 +13,8 @@ from diffexplain_fast.engine.guarded import Edits
 from diffexplain_fast.engine.repeated import Repeated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
-from diffexplain_fast.models.xl import LatentScale
+from diffexplain_fast.models.xl import LatentScale, decoding_vae, latent_scale
+from diffexplain_fast.ops._autocast import without_autocast
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -154,6 +155,32 @@ def denoise(
         with torch.set_grad_enabled(torch.is_grad_enabled() and i >= gradient.first_step):
             sample, before = take(denoiser, step, gradient.detached, timestep, sample, before, noise)
     return sample
+
+
+@without_autocast
+def sample_plainly(
+    models: "tuple[UNet2DConditionModel, AutoencoderKL]",
+    schedule: Schedule,
+    conditions: Conditions,
+    guidance: tuple[float, float],
+    start: Tensor,
+    noises: Sequence[Tensor | None],
+    gradient: Differentiated,
+) -> Tensor:
+    """Return images [B, 3, H, W] in the dtypes of the models, also inside of ``torch.autocast``.
+
+    Args:
+        models: UNet and VAE.
+        schedule: coefficients of every step.
+        conditions: B rows, or 2B with the unconditional ones first.
+        guidance: scale and rescale of ``guided_denoiser``.
+        start: unit-variance noise [B, c, h, w].
+        noises: as in ``denoise``.
+        gradient: which part of the loop is differentiated.
+    """
+    denoiser = guided_denoiser(models[0], conditions, *guidance)
+    clean = denoise(denoiser, schedule, start, noises, gradient)
+    return decode(decoding_vae(*models), clean, gradient, latent_scale(*models))
 
 
 def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated, scale: LatentScale) -> Tensor:

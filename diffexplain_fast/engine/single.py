@@ -22,7 +22,7 @@ from diffexplain_fast.models.frozen import frozen, trainable
 from diffexplain_fast.models.used import Used
 from diffexplain_fast.models.watch import Watch
 from diffexplain_fast.models.xl import decoding_vae, latent_scale
-from diffexplain_fast.ops._autocast import without_autocast
+from diffexplain_fast.ops._autocast import converted, without_autocast
 from diffexplain_fast.ops._autograd import refuse_transforms
 
 if TYPE_CHECKING:
@@ -139,7 +139,8 @@ class SingleCalls:
         a sampler.
 
         Args:
-            rows: noisy latents [R, c, h, w] in the UNet's dtype, scaled as it reads them.
+            rows: noisy latents [R, c, h, w] in the UNet's dtype, scaled as it reads them. Inside of ``torch.autocast``
+                these, texts and conditions of another floating point dtype are converted to the UNet's.
             timesteps: of each row [R], or one for all.
             embeds: prompt embeddings [R, L, width].
             added: Stable Diffusion XL's conditions "text_embeds" [R, p] and "time_ids" [R, 6], None for other models.
@@ -152,9 +153,13 @@ class SingleCalls:
             RuntimeError: a call of the lean model inside of ``torch.func`` or forward mode; in the backward, models
                 that were edited since the call, where the user's own UNet runs only if its weights were.
         """
-        kind = rows.device.type if isinstance(rows, Tensor) else "cpu"
-        mixed = not isinstance(self._models.denoiser, LeanUNet) and torch.is_autocast_enabled(kind)
-        times = check_single_rows(self._unet, rows, timesteps, embeds, added, mixed)
+        weight = next(self._unet.parameters())
+        more = {name: converted(value, weight) for name, value in added.items()} if isinstance(added, dict) else added
+        return self._denoise(converted(rows, weight), timesteps, converted(embeds, weight), more)
+
+    @without_autocast
+    def _denoise(self, rows: Tensor, timesteps: Tensor | float, embeds: Tensor, added: Added) -> Tensor:
+        times = check_single_rows(self._unet, rows, timesteps, embeds, added)
         self._follow()
         denoiser, _, watch, trained = self._models
         if isinstance(denoiser, LeanUNet):
@@ -248,7 +253,6 @@ def _own(
     return output
 
 
-@without_autocast
 def _lean(unet: LeanUNet, rows: Tensor, timesteps: Tensor, embeds: Tensor, added: Added) -> Tensor:
     with torch.no_grad() if added is None else nullcontext():
         shifts = unet.row_shifts(timesteps, added)

@@ -192,7 +192,8 @@ DOORS = {
     },
     "ops": {
         "__init__": "engine",
-        **dict.fromkeys(("_autocast", "_autograd", "_register", "raw"), "engine"),
+        "_autocast": "editing engine",
+        **dict.fromkeys(("_autograd", "_register", "raw"), "engine"),
         "_constants": "models",
         "_precompile": "engine prediction",
         **dict.fromkeys(("attention", "guided_step"), "engine prediction"),
