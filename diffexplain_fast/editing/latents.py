@@ -15,12 +15,12 @@ from torch.nn.functional import pad
 from diffexplain_fast.editing.checks import check_latents, check_pixels, check_texts, rows_of
 from diffexplain_fast.editing.texts import SizedText, Texts, sizes_of
 from diffexplain_fast.engine.checks import check_modules
-from diffexplain_fast.engine.reference import latent_scaling
 from diffexplain_fast.engine.single import SingleCalls, at_rest
 from diffexplain_fast.errors import NonFiniteError, describe, wrong_type, wrong_value
 from diffexplain_fast.models.conditioning import Conditioning
 from diffexplain_fast.models.pipeline import Pipeline
-from diffexplain_fast.models.xl import encoding_vae
+from diffexplain_fast.models.xl import encoding_vae, latent_scale
+from diffexplain_fast.ops._autocast import without_autocast
 from diffexplain_fast.targets import whole_number
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class LatentModels:
         check_texts("captions", captions, none_too=True)
         return self._texts.of(captions)
 
+    @without_autocast
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         """Return latents [B, c, h, w] of pixels [B, 3, H, W] in [0, 1], in float32: the mean that the VAE gives.
@@ -124,10 +125,10 @@ class LatentModels:
             NonFiniteError: latents that are not finite.
         """
         check_pixels(pixels)
-        vae = encoding_vae(self.pipeline.unet, self.pipeline.vae)
-        factor, shift = latent_scaling(self.pipeline.vae)
+        unet, own = self.pipeline.unet, self.pipeline.vae
+        vae = encoding_vae(unet, own)
         with at_rest(vae):
-            latents = (self._batched(lambda rows: _encoded(vae, rows), vae, pixels) - shift) * factor
+            latents = latent_scale(unet, own).of_vae(self._batched(lambda rows: _encoded(vae, rows), vae, pixels))
         if not bool(latents.isfinite().all()):
             dtype = next(vae.parameters()).dtype
             wanted = (

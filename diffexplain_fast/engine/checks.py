@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diffexplain_fast.engine.memory.plan import parse_bytes
-from diffexplain_fast.engine.stored import check_weights
+from diffexplain_fast.engine.stored import check_unquantised, check_weights
 from diffexplain_fast.errors import wrong_type, wrong_value
 from diffexplain_fast.models.frozen import trainable
 
@@ -56,9 +56,10 @@ def check_modules(unet: object, vae: object) -> None:
         raise wrong_value("unet", f"{channels} channels in and out, as the vae's latents have", got)
     if getattr(decoder, "out_channels", 3) != 3:
         raise wrong_value("vae.config.out_channels", "3, the colours of a picture", decoder.out_channels)
-    mean = getattr(decoder, "latents_mean", None)
-    if mean is not None:
-        raise wrong_value("vae.config.latents_mean", "None (latents scaled by one factor)", mean)
+    for option in ("latents_mean", "latents_std"):
+        values = getattr(decoder, option, None)
+        if values is not None and len(values) != channels:
+            raise wrong_value(f"vae.config.{option}", f"None or {channels} numbers, one for each channel", values)
 
 
 def check_guidance(guidance_scale: object) -> float:
@@ -237,8 +238,8 @@ def check_ready(unet: nn.Module, vae: nn.Module, inputs: Iterable[object]) -> Te
 
     Raises:
         ValueError: the VAE is on another device. If a graph may be recorded: weights made in inference mode, through
-            which autograd computes no gradient, or a module's own checkpointing, which would run a module again when it
-            is no longer frozen.
+            which autograd computes no gradient, layers that are quantised, or a module's own checkpointing, which would
+            run a module again when it is no longer frozen.
     """
     weight, other = next(unet.parameters()), next(vae.parameters())
     if other.device != weight.device:
@@ -247,6 +248,8 @@ def check_ready(unet: nn.Module, vae: nn.Module, inputs: Iterable[object]) -> Te
         asked = any(map(_asks, inputs))
         for name, module, before in (("unet", unet, [unet]), ("vae", vae, [unet, vae])):
             _check_fixed(name, module, asked, before)
+            if asked or any(map(trainable, before)):
+                check_unquantised(name, module)
             _check_no_checkpointing(name, module, " and gradient='checkpointed' instead")
     return weight
 
@@ -265,6 +268,7 @@ def check_single(name: str, module: nn.Module, inputs: Iterable[object], trained
     """
     if torch.is_grad_enabled() and (trained or any(map(_asks, inputs))):
         _check_fixed(name, module, True)
+        check_unquantised(name, module)
         _check_no_checkpointing(name, module)
 
 

@@ -13,6 +13,7 @@ from diffexplain_fast.engine.reference import Conditions
 from diffexplain_fast.engine.schedules import Schedule
 from diffexplain_fast.errors import callers_level, wrong_type, wrong_value
 from diffexplain_fast.models.xl import pooled_width
+from diffexplain_fast.ops._autocast import converted
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -106,7 +107,7 @@ def start_noise(
 
 
 def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_scale: float) -> Tensor:
-    """Return the unconditional rows before the conditional ones where guidance needs them.
+    """Return a copy of the conditional rows, with the unconditional rows before them where guidance needs them.
 
     Args:
         name: name of the negative argument.
@@ -119,8 +120,9 @@ def guided_rows(name: str, positive: Tensor, negative: Tensor | None, guidance_s
         ValueError: ``negative`` is needed and missing, or of another shape, dtype or device.
     """
     if guidance_scale == 1.0:
-        # Autograd saves no tensor made in inference mode, such as a prompt that was encoded in it.
-        return positive.clone() if positive.is_inference() else positive
+        # A copy, as with guidance: a backward may read the rows again after the caller has changed theirs in place, and
+        # autograd saves no tensor made in inference mode, such as a prompt that was encoded in it.
+        return positive.clone()
     batch, *sizes = positive.shape
     if negative is None:
         wanted = f"a tensor for guidance_scale {guidance_scale} (without guidance, 1.0, none is needed)"
@@ -202,7 +204,7 @@ def read_inputs(
     sizes: dict[str, Tensor | None],
     unseeded: Unseeded,
 ) -> Inputs:
-    """Check the inputs of a call, and draw its noise.
+    """Check the inputs of a call, in ``torch.autocast`` after they were converted to the UNet's dtype; draw its noise.
 
     Args:
         models: UNet and VAE.
@@ -218,8 +220,10 @@ def read_inputs(
         TypeError: an argument of the wrong kind.
         ValueError: an argument of the wrong shape, dtype or device, or one that is needed and missing.
     """
-    unet, embeds = models[0], prompts[0]
-    weight, width = check_ready(*models, (*prompts, latents, *sizes.values())), unet.config.cross_attention_dim
+    unet, weight = models[0], check_ready(*models, (*prompts, latents, *sizes.values()))
+    prompts, latents = (converted(prompts[0], weight), converted(prompts[1], weight)), converted(latents, weight)
+    sizes = {name: converted(value, weight) for name, value in sizes.items()}
+    embeds, width = prompts[0], unet.config.cross_attention_dim
     check_tensor("prompt_embeds", embeds, ("B", "L", width if isinstance(width, int) else "d"), weight)
     generators = check_generators(generator, len(embeds))
     if generator is None and (latents is None or any(step.noise for step in schedule.steps)):

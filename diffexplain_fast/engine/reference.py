@@ -13,6 +13,8 @@ from diffexplain_fast.engine.guarded import Edits
 from diffexplain_fast.engine.repeated import Repeated
 from diffexplain_fast.engine.schedules import Schedule, Step
 from diffexplain_fast.models.frozen import check_thawed, frozen, trainable
+from diffexplain_fast.models.xl import LatentScale, decoding_vae, latent_scale
+from diffexplain_fast.ops._autocast import without_autocast
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -155,34 +157,57 @@ def denoise(
     return sample
 
 
-def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated) -> Tensor:
+@without_autocast
+def sample_plainly(
+    models: "tuple[UNet2DConditionModel, AutoencoderKL]",
+    schedule: Schedule,
+    conditions: Conditions,
+    guidance: tuple[float, float],
+    start: Tensor,
+    noises: Sequence[Tensor | None],
+    gradient: Differentiated,
+) -> Tensor:
+    """Return images [B, 3, H, W] in the dtypes of the models, also inside of ``torch.autocast``.
+
+    Args:
+        models: UNet and VAE.
+        schedule: coefficients of every step.
+        conditions: B rows, or 2B with the unconditional ones first.
+        guidance: scale and rescale of ``guided_denoiser``.
+        start: unit-variance noise [B, c, h, w].
+        noises: as in ``denoise``.
+        gradient: which part of the loop is differentiated.
+    """
+    denoiser = guided_denoiser(models[0], conditions, *guidance)
+    clean = denoise(denoiser, schedule, start, noises, gradient)
+    return decode(decoding_vae(*models), clean, gradient, latent_scale(*models))
+
+
+def decode(vae: "AutoencoderKL", latents: Tensor, gradient: Differentiated, scale: LatentScale) -> Tensor:
     """Return images of clean latents as ``vae_images`` does; weights that are ``trainable`` get a gradient."""
     trained, edits, repeating = _trained(vae), Edits(vae), _repeating(vae)
 
     def images(rows: Tensor) -> Tensor:
-        return edits.run(lambda: repeating(lambda: vae_images(vae, rows, trained)), again=_PART.get() is not None)
+        return edits.run(
+            lambda: repeating(lambda: vae_images(vae, rows, trained, scale)), again=_PART.get() is not None
+        )
 
     return (_recomputed(images) if gradient.checkpointed else images)(latents)
 
 
-def vae_images(vae: "AutoencoderKL", latents: Tensor, weights: Sequence[Tensor]) -> Tensor:
+def vae_images(vae: "AutoencoderKL", latents: Tensor, weights: Sequence[Tensor], scale: LatentScale) -> Tensor:
     """Return images [B, 3, H, W], about [0, 1] and unclamped.
 
     Args:
         vae: diffusers AutoencoderKL; frozen meanwhile, except for ``weights``.
         latents: clean latents [B, c, h, w].
         weights: parameters that get a gradient.
+        scale: of the latents.
     """
-    factor, shift = latent_scaling(vae)
-    rows = (latents / factor + shift).to(next(vae.parameters()).dtype)
+    rows = scale.to_vae(latents).to(next(vae.parameters()).dtype)
     with frozen(vae, but=weights):
         images: Tensor = vae.decode(rows, return_dict=False)[0]
     return images / 2 + 0.5
-
-
-def latent_scaling(vae: "AutoencoderKL") -> tuple[float, float]:
-    """Return the factor by which latents are divided before a VAE decodes them, and the shift that is added then."""
-    return vae.config.scaling_factor, getattr(vae.config, "shift_factor", None) or 0.0
 
 
 def _trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:

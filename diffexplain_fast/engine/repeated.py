@@ -73,8 +73,6 @@ class Repeated:
         first = self._first.setdefault(part, seen)
         if first is not seen:
             dtypes = {output.dtype, *self._dtypes}
-            if torch.is_autocast_enabled(output.device.type):
-                dtypes.add(torch.get_autocast_dtype(output.device.type))
             unit = rounding_unit(dtypes, output.device)
             if _differ(first, seen, next(bound for largest, bound in _BOUNDS if unit <= largest)):
                 raise RuntimeError(ANOTHER)

@@ -18,14 +18,13 @@ from diffexplain_fast.engine.lifetime import Closing
 from diffexplain_fast.engine.memory.plan import Plan
 from diffexplain_fast.engine.options import SamplerOptions
 from diffexplain_fast.engine.planned import Planned
-from diffexplain_fast.engine.reference import decode, denoise, guided_denoiser
+from diffexplain_fast.engine.reference import sample_plainly
 from diffexplain_fast.engine.shown import ViewedSampler
 from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.engine.spacing import Spacing
 from diffexplain_fast.errors import wrong_type
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.text_to_image import check_text_to_image
-from diffexplain_fast.models.xl import decoding_vae
 from diffexplain_fast.ops._autograd import refuse_transforms
 
 if TYPE_CHECKING:
@@ -212,8 +211,7 @@ class DifferentiableSampler(ViewedSampler, Planned, Closing):
         conditions, start, noises, constant = inputs
         if (engine := self._backend.running()) is not None:
             return engine.run(schedule, conditions, scale, constant, start, noises, mode, rescale)
-        clean = denoise(guided_denoiser(self.unet, conditions, scale, rescale), schedule, start, noises, mode)
-        return decode(decoding_vae(self.unet, self.vae), clean, mode)
+        return sample_plainly(self._modules, schedule, conditions, (scale, rescale), start, noises, mode)
 
     @property
     def unet(self) -> "UNet2DConditionModel":

@@ -15,13 +15,14 @@ from diffexplain_fast.engine.lean.modules import ModuleDecoder, ModuleUNet, read
 from diffexplain_fast.engine.lean.protocols import Decoder, Denoiser
 from diffexplain_fast.engine.lean.savings import SAVINGS
 from diffexplain_fast.engine.lean.unet import LeanUNet
+from diffexplain_fast.engine.reference import vae_images
 from diffexplain_fast.engine.single_inputs import check_single_latents, check_single_rows
 from diffexplain_fast.engine.uncompiled import slower_here
 from diffexplain_fast.models.frozen import frozen, trainable
 from diffexplain_fast.models.used import Used
 from diffexplain_fast.models.watch import Watch
-from diffexplain_fast.models.xl import decoding_vae
-from diffexplain_fast.ops._autocast import without_autocast
+from diffexplain_fast.models.xl import decoding_vae, latent_scale
+from diffexplain_fast.ops._autocast import converted, without_autocast
 from diffexplain_fast.ops._autograd import refuse_transforms
 
 if TYPE_CHECKING:
@@ -138,7 +139,8 @@ class SingleCalls:
         a sampler.
 
         Args:
-            rows: noisy latents [R, c, h, w] in the UNet's dtype, scaled as it reads them.
+            rows: noisy latents [R, c, h, w] in the UNet's dtype, scaled as it reads them. Inside of ``torch.autocast``
+                these, texts and conditions of another floating point dtype are converted to the UNet's.
             timesteps: of each row [R], or one for all.
             embeds: prompt embeddings [R, L, width].
             added: Stable Diffusion XL's conditions "text_embeds" [R, p] and "time_ids" [R, 6], None for other models.
@@ -151,9 +153,13 @@ class SingleCalls:
             RuntimeError: a call of the lean model inside of ``torch.func`` or forward mode; in the backward, models
                 that were edited since the call, where the user's own UNet runs only if its weights were.
         """
-        kind = rows.device.type if isinstance(rows, Tensor) else "cpu"
-        mixed = not isinstance(self._models.denoiser, LeanUNet) and torch.is_autocast_enabled(kind)
-        times = check_single_rows(self._unet, rows, timesteps, embeds, added, mixed)
+        weight = next(self._unet.parameters())
+        more = {name: converted(value, weight) for name, value in added.items()} if isinstance(added, dict) else added
+        return self._denoise(converted(rows, weight), timesteps, converted(embeds, weight), more)
+
+    @without_autocast
+    def _denoise(self, rows: Tensor, timesteps: Tensor | float, embeds: Tensor, added: Added) -> Tensor:
+        times = check_single_rows(self._unet, rows, timesteps, embeds, added)
         self._follow()
         denoiser, _, watch, trained = self._models
         if isinstance(denoiser, LeanUNet):
@@ -219,12 +225,13 @@ class _OwnDecoder(ModuleDecoder):
     def __init__(
         self, unet: "UNet2DConditionModel", vae: "AutoencoderKL", reason: str, weights: Sequence[nn.Parameter]
     ) -> None:
-        super().__init__(vae, reason, weights)
+        super().__init__(vae, reason, latent_scale(unet, vae), weights)
         self._unet, self._vae = unet, vae
 
     def __call__(self, latents: Tensor, level: object) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped."""
-        return ModuleDecoder(decoding_vae(self._unet, self._vae), self.reason, self._weights)(latents, _KEEP)
+        scale = latent_scale(self._unet, self._vae)  # of the configuration as it is now
+        return vae_images(decoding_vae(self._unet, self._vae), latents, self._weights, scale)
 
 
 def _own(
@@ -236,6 +243,9 @@ def _own(
     trained: Collection[Tensor] = (),
 ) -> Tensor:
     """Return the output of the user's own UNet, as diffusers calls it; arguments as in ``SingleCalls``."""
+    if torch.is_grad_enabled():  # the caller may change them in place before the backward, as with a lean model
+        rows, embeds = rows.clone(), embeds.clone()
+        added = None if added is None else {name: value.clone() for name, value in added.items()}
     with frozen(unet, but=trained) if torch.is_grad_enabled() else at_rest(unet):
         output: Tensor = unet(
             rows, timesteps, encoder_hidden_states=embeds, added_cond_kwargs=added, return_dict=False
@@ -243,7 +253,6 @@ def _own(
     return output
 
 
-@without_autocast
 def _lean(unet: LeanUNet, rows: Tensor, timesteps: Tensor, embeds: Tensor, added: Added) -> Tensor:
     with torch.no_grad() if added is None else nullcontext():
         shifts = unet.row_shifts(timesteps, added)

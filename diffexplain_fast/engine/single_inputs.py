@@ -24,14 +24,12 @@ def check_single_rows(
     timesteps: object,
     embeds: object,
     added: object,
-    any_dtype: bool = False,
 ) -> Tensor:
     """Return the timestep of each row [R].
 
     Args:
         unet: diffusers UNet2DConditionModel.
         rows: this and the next three as in ``SingleCalls.denoise``.
-        any_dtype: whether rows and texts may have any floating point dtype, because autocast converts them.
 
     Raises:
         TypeError: an argument of the wrong kind.
@@ -41,17 +39,12 @@ def check_single_rows(
     weight: Tensor = next(unet.parameters())
     width = unet.config.cross_attention_dim
 
-    def like(value: object) -> Tensor:
-        if any_dtype and isinstance(value, Tensor) and value.is_floating_point():
-            return torch.empty(0, dtype=value.dtype, device=weight.device)
-        return weight
-
-    check_tensor("rows", rows, ("R", unet.config.in_channels, "h", "w"), like(rows))
+    check_tensor("rows", rows, ("R", unet.config.in_channels, "h", "w"), weight)
     assert isinstance(rows, Tensor)
     times = _times(timesteps, rows)
     if isinstance(embeds, Tensor) and embeds.ndim == 3 and len(embeds) != len(rows):
         raise wrong_value("embeds", f"one for each of {len(rows)} rows", len(embeds))
-    check_tensor("embeds", embeds, (len(rows), "L", width if isinstance(width, int) else "d"), like(embeds))
+    check_tensor("embeds", embeds, (len(rows), "L", width if isinstance(width, int) else "d"), weight)
     given = [*added] if isinstance(added, Mapping) else added
     if getattr(unet.config, "addition_embed_type", None) != "text_time":
         if added is not None:
@@ -60,7 +53,7 @@ def check_single_rows(
     if not isinstance(added, Mapping) or not {*_XL} <= added.keys():
         raise wrong_value("added", '"text_embeds" and "time_ids", which this UNet reads', given)
     pooled, ids = (added[name] for name in _XL)
-    check_tensor('added["text_embeds"]', pooled, (len(rows), "p"), like(pooled))
+    check_tensor('added["text_embeds"]', pooled, (len(rows), "p"), weight)
     sizes = ids.to(weight.dtype) if isinstance(ids, Tensor) else ids  # whole numbers, in any dtype
     check_tensor('added["time_ids"]', sizes, (len(rows), "n"), weight)
     whole, each = (getattr(unet.config, name, None) for name in _WIDTHS)

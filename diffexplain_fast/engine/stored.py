@@ -1,4 +1,4 @@
-"""Weights that are only stored as they are: in another dtype or at another place than where the models compute."""
+"""Weights that are stored in another form, dtype or place than that in which autograd or the models compute."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
@@ -16,6 +16,33 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _LIMIT = "memory='8GiB' of the sampler keeps a limit"
 _UNHOOKED = f"pipe.remove_all_hooks() and pipe.to(device); {_LIMIT}"
 """What undoes the offloading of accelerate."""
+
+_QUANTISED = ("torch.ao.nn.quantized.", "torch.ao.nn.intrinsic.quantized.", "torch.ao.nn.sparse.quantized.")
+_FLOATING = ("torch.ao.nn.quantized.reference.", "torch.ao.nn.quantized.modules.functional_modules.")
+"""Packages of the layers that torch quantises, and those parts of them that compute with floating numbers."""
+
+
+def check_unquantised(name: str, module: nn.Module) -> None:
+    """Refuse layers of ``torch.ao.quantization``, through which autograd leaves a gradient out without an error.
+
+    Args:
+        name: "unet" or "vae".
+        module: the UNet or the VAE, through which a gradient is wanted.
+
+    Raises:
+        ValueError: names the first such layer.
+    """
+    quantised = {kind for kind in {*map(type, module.modules())} if any(map(_is_quantised, kind.__mro__))}
+    if quantised:
+        place, part = next((place, part) for place, part in module.named_modules() if type(part) in quantised)
+        wanted = f"a {name} whose layers autograd differentiates (in bfloat16, for less memory), or torch.no_grad()"
+        kind = type(part)
+        got = f"{kind.__module__}.{kind.__name__} at {place}, through which torch hands on no gradient"
+        raise wrong_value(name, wanted, got)
+
+
+def _is_quantised(kind: type) -> bool:
+    return kind.__module__.startswith(_QUANTISED) and not kind.__module__.startswith(_FLOATING)
 
 
 def check_weights(**modules: nn.Module) -> None:

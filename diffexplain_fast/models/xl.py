@@ -1,8 +1,9 @@
 """The demands of Stable Diffusion XL's UNet and VAE on a sampler that 1.x and 2.x do not have."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from torch import Tensor
 
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.frozen import copied, trainable
@@ -22,6 +23,51 @@ def pooled_width(unet: "UNet2DConditionModel") -> int | None:
     return None if whole is None or each is None else whole - 6 * each
 
 
+class LatentScale(NamedTuple):
+    """What is between the latents of a denoiser and those of its VAE.
+
+    Attributes:
+        factor: by which the denoiser's latents are divided, a number or [1, c, 1, 1].
+        shift: what is added then, a number or [1, c, 1, 1].
+    """
+
+    factor: float | Tensor
+    shift: float | Tensor
+
+    def to_vae(self, latents: Tensor) -> Tensor:
+        """Return what the VAE decodes for latents [B, c, h, w] of the denoiser."""
+        factor, shift = (value.to(latents) if isinstance(value, Tensor) else value for value in self)
+        return latents / factor + shift
+
+    def of_vae(self, latents: Tensor) -> Tensor:
+        """Return the denoiser's latents for those that the VAE encodes [B, c, h, w]."""
+        factor, shift = (value.to(latents) if isinstance(value, Tensor) else value for value in self)
+        return (latents - shift) * factor
+
+
+def latent_scale(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> LatentScale:
+    """Return the scale by which diffusers' pipeline of this UNet decodes.
+
+    All pipelines divide by ``scaling_factor``. Those of XL also apply ``latents_mean`` and ``latents_std`` where the
+    VAE has both. None of them reads ``shift_factor``, which belongs to later families, such as Stable Diffusion 3.
+
+    Args:
+        unet: diffusers UNet2DConditionModel.
+        vae: diffusers AutoencoderKL.
+    """
+    factor: float = vae.config.scaling_factor
+    mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+    if not _is_xl(unet) or mean is None or std is None:
+        return LatentScale(factor, 0.0)
+    options = {"dtype": torch.float64, "device": next(vae.parameters()).device}
+    shift, spread = (torch.tensor(values, **options).view(1, -1, 1, 1) for values in (mean, std))
+    return LatentScale(factor / spread, shift)
+
+
+def _is_xl(unet: "UNet2DConditionModel") -> bool:
+    return getattr(unet.config, "addition_embed_type", None) == "text_time"
+
+
 def decodes_in_float32(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> bool:
     """Return whether diffusers' pipeline of this UNet encodes and decodes with a float16 VAE in float32, because it
     overflows in float16.
@@ -32,9 +78,8 @@ def decodes_in_float32(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> bo
         unet: diffusers UNet2DConditionModel.
         vae: diffusers AutoencoderKL.
     """
-    xl = getattr(unet.config, "addition_embed_type", None) == "text_time"
     asks = getattr(vae.config, "force_upcast", False)
-    return bool(xl and asks and next(vae.parameters()).dtype == torch.float16)
+    return bool(_is_xl(unet) and asks and next(vae.parameters()).dtype == torch.float16)
 
 
 def decoded_dtype(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> torch.dtype:

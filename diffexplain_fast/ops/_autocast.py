@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -26,6 +27,19 @@ def without_autocast(function: Callable[_Arguments, _Result]) -> Callable[_Argum
             return function(*arguments, **options)
 
     return wrapper
+
+
+def converted(value: _Result, weight: Tensor) -> _Result | Tensor:
+    """Return an input in the dtype of a model inside of ``torch.autocast``, in which tensors of other dtypes meet.
+
+    Args:
+        value: a floating point tensor is converted; anything else is returned as it is, and so is every value outside
+            of autocast on the device of the model.
+        weight: a weight of the model.
+    """
+    if isinstance(value, Tensor) and value.is_floating_point() and torch.is_autocast_enabled(weight.device.type):
+        return value.to(weight.dtype)
+    return value
 
 
 def _off(device: str) -> AbstractContextManager[object]:

@@ -193,7 +193,8 @@ DOORS = {
     },
     "ops": {
         "__init__": "engine",
-        **dict.fromkeys(("_autocast", "_autograd", "_register", "raw"), "engine"),
+        "_autocast": "editing engine",
+        **dict.fromkeys(("_autograd", "_register", "raw"), "engine"),
         "_constants": "models",
         "_precompile": "engine prediction",
         **dict.fromkeys(("attention", "guided_step"), "engine prediction"),
@@ -211,7 +212,7 @@ DOORS = {
         "audit_rows": "methods report cli api",
         "decision": "cli report",
         "drawn": "report",
-        "effects": "api methods report",
+        "effects": "api cli methods report",
         "explanation": ANY,
         "named": "methods report",
         "photographs": "methods report cli",

@@ -78,14 +78,3 @@ def test_every_wrong_argument_is_named(make, backend: str) -> None:
         usual = calls.denoise(rows, 5, embeds, {**added, **whole} if added else None)
         for times in (np.int64(5), np.float32(5), [5, 5, 5], np.array([5, 5, 5]), torch.tensor(5)):
             assert torch.equal(calls.denoise(rows, times, embeds, added), usual)
-
-
-def test_autocast_converts_what_the_modules_themselves_are_given() -> None:
-    pipe = tiny_sd()
-    rows, _, embeds, _ = given(load_pipeline(pipe))
-    own, lean = (SingleCalls.of(pipe.unet, pipe.vae, backend) for backend in ("reference", "fast"))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        wanted = pipe.unet(rows, 5, embeds.bfloat16()).sample
-        assert torch.equal(own.denoise(rows, 5, embeds.bfloat16()), wanted)
-        with pytest.raises(ValueError, match=r"embeds: wanted dtype torch\.float32"):
-            lean.denoise(rows, 5, embeds.bfloat16())

@@ -18,6 +18,11 @@ from diffexplain_fast.ops._autograd import Context, TensorFunction, first_order
 
 Again = Callable[[Tensor, Sequence[Tensor], Sequence[Tensor]], Runner]
 """Makes a runner that repeats a call, from the start, text and time shifts of the call."""
+UNREACHED = (
+    "no gradient reaches what requires one: the modules of the UNet or the VAE compute without autograd, as under "
+    "torch.no_grad() or by operations that have no gradient"
+)
+"""Why a backward cannot run where plain autograd would say that the images do not require grad."""
 
 
 def sample_images(
@@ -94,4 +99,7 @@ class _Sampled(TensorFunction):
                 tensors = leaves[0], leaves[1 : ctx.text + 1], leaves[ctx.text + 1 :]
                 runner = ctx.again(*tensors)
                 runner.forward(*tensors)
-            return None, None, *runner.backward(dimages)
+            grads = runner.backward(dimages)
+        if all(grad is None for grad in grads):
+            raise RuntimeError(UNREACHED)
+        return None, None, *grads

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class Sums:
     """Gradients of leaves summed over the steps, in float32 at least.
 
-    A parameter that no step reaches has no gradient, as in plain autograd; text and time shifts then have zeros.
+    A leaf that no step reaches has no gradient, as in plain autograd.
 
     Args:
         leaves: tensors that get a gradient if they require one.
@@ -17,9 +17,11 @@ class Sums:
 
     def __init__(self, leaves: Sequence[Tensor]) -> None:
         self._leaves = leaves
+        # Those of text and time shifts at once: nearly always the steps reach all of them.
         self._totals = [
             _zeros(leaf) if leaf.requires_grad and not isinstance(leaf, nn.Parameter) else None for leaf in leaves
         ]
+        self._reached = [False] * len(leaves)
 
     def add(self, by_input: Mapping[int, Tensor | None], scale: Tensor | float) -> None:
         """Add a step's gradients.
@@ -33,14 +35,15 @@ class Sums:
             if (grad := by_input.get(id(leaf))) is not None:
                 total = self._totals[number]
                 total = self._totals[number] = _zeros(leaf) if total is None else total
+                self._reached[number] = True
                 pairs.setdefault(total.dtype, []).append((total, grad))
         for same in pairs.values():
             _add([total for total, _ in same], [grad for _, grad in same], scale)
 
     def totals(self) -> list[Tensor | None]:
         """Return the sums in the leaves' dtypes."""
-        pairs = zip(self._totals, self._leaves, strict=True)
-        return [None if total is None else total.to(leaf.dtype) for total, leaf in pairs]
+        found = zip(self._totals, self._leaves, self._reached, strict=True)
+        return [None if total is None or not reached else total.to(leaf.dtype) for total, leaf, reached in found]
 
 
 def _add(totals: list[Tensor], grads: list[Tensor], scale: Tensor | float) -> None:

@@ -130,7 +130,7 @@ class Trajectory:
         """Return the gradients of all inputs, and a deferred check as above.
 
         These are start latents, text, time shifts, trained weights and ``Outside.leaves``. A gradient is None if it is
-        not wanted, and for a weight that no recorded step reaches.
+        not wanted, and for a tensor to which no recorded step has a path.
 
         Args:
             dimages: gradient of the images.
@@ -152,6 +152,9 @@ class Trajectory:
         sums.add({id(tensor): by_input.get(id(tensor)) for tensor in read}, scale)
         first = len(job.schedule.steps) - len(memory.steps)
         for i in reversed(range(first, len(job.schedule.steps))):
+            if all(adjoint is None for adjoint in adjoints):  # nothing before hands a gradient on
+                memory.steps.clear()
+                break
             sample, before, graph = memory.steps.pop()
             kept, graph = [] if graph is None else [graph], None
             scale = scale_of([adjoint for adjoint in adjoints if adjoint is not None], leaves[0].dtype)
@@ -165,7 +168,6 @@ class Trajectory:
             by_input = dict(zip(map(id, inputs), grads, strict=True))
             sums.add(by_input, scale)
             adjoints = _divided([by_input.get(id(tensor)) for tensor in (sample, before)], scale)
-            adjoints[0] = torch.zeros_like(sample) if adjoints[0] is None else adjoints[0]
             finite.note(_step_name(job, i), [*adjoints, *grads])
         job.outside.close()
         totals = sums.totals()

@@ -13,7 +13,7 @@ from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.taken import UnsupportedModelError, every_module_taken
 from diffexplain_fast.engine.lean.transformer import Attention
 from diffexplain_fast.engine.lean.upsample import read_up
-from diffexplain_fast.engine.reference import latent_scaling
+from diffexplain_fast.models.xl import LatentScale
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.attention import attention
 from diffexplain_fast.ops.group_norm_silu import group_norm_silu
@@ -30,6 +30,7 @@ class LeanDecoder:
     Args:
         vae: diffusers AutoencoderKL, also in PEFT's wrapper; its parameters are shared as ``LeanUNet`` shares them.
         impl: "auto" or "reference", for every op.
+        scale: of the latents; None for the VAE's scaling factor alone.
 
     Raises:
         UnsupportedModelError: an option or block that is not known here.
@@ -37,7 +38,7 @@ class LeanDecoder:
 
     levels, reason = ("keep", "slim", "apart", "block", "bands"), ""
 
-    def __init__(self, vae: "AutoencoderKL", impl: str = "auto") -> None:
+    def __init__(self, vae: "AutoencoderKL", impl: str = "auto", scale: LatentScale | None = None) -> None:
         vae = unwrapped(vae)
         known(vae, "AutoencoderKL")
         check_plain(vae, {"act_fn": "silu"})
@@ -45,8 +46,11 @@ class LeanDecoder:
             raise UnsupportedModelError("a tiled or sliced VAE (vae.disable_tiling(), vae.disable_slicing())")
         weight = next(vae.parameters())
         self.raw = RawOps(weight.device, weight.dtype, impl)
-        factor, self.offset = latent_scaling(vae)
-        self.scale = 1 / factor
+        factor, offset = scale or LatentScale(vae.config.scaling_factor, 0.0)
+        wide = torch.promote_types(weight.dtype, torch.float32)  # of the latents
+        self.scale, self.offset = (
+            value.to(wide) if isinstance(value, Tensor) else value for value in (1 / factor, offset)
+        )
         parts = [part for part in (vae.post_quant_conv, vae.decoder) if part is not None]
         with every_module_taken(vae, *parts):
             self._read(vae)

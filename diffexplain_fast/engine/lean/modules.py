@@ -13,7 +13,7 @@ from diffexplain_fast.engine.lean.taken import UnsupportedModelError
 from diffexplain_fast.engine.lean.unet import LeanUNet
 from diffexplain_fast.engine.reference import vae_images
 from diffexplain_fast.models.frozen import frozen
-from diffexplain_fast.models.xl import decoding_vae
+from diffexplain_fast.models.xl import LatentScale, decoding_vae, latent_scale
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -74,17 +74,20 @@ class ModuleDecoder:
     Args:
         vae: diffusers AutoencoderKL.
         reason: why it is not a ``LeanDecoder``.
+        scale: of the latents.
         weights: parameters that get a gradient.
     """
 
     levels, implementations = ("step",), ""
 
-    def __init__(self, vae: "AutoencoderKL", reason: str, weights: Sequence[nn.Parameter] = ()) -> None:
-        self.vae, self.reason, self._weights = vae, reason, weights
+    def __init__(
+        self, vae: "AutoencoderKL", reason: str, scale: LatentScale, weights: Sequence[nn.Parameter] = ()
+    ) -> None:
+        self.vae, self.reason, self.scale, self._weights = vae, reason, scale, weights
 
     def __call__(self, latents: Tensor, level: Level) -> Tensor:
         """Return images [B, 3, H, W], about [0, 1] and unclamped, at every level alike."""
-        return vae_images(self.vae, latents, self._weights)
+        return vae_images(self.vae, latents, self._weights, self.scale)
 
 
 def own_module(model: Denoiser | Decoder) -> nn.Module | None:
@@ -117,7 +120,7 @@ def read_models(
     decoder: Decoder
     weights = [*trained.unet, *trained.vae]
     with torch.inference_mode(False), torch.no_grad():
-        vae = decoding_vae(unet, vae)
+        vae, scale = decoding_vae(unet, vae), latent_scale(unet, vae)
     with torch.inference_mode(False), torch.no_grad(), frozen(unet, vae, but=weights):
         try:
             denoiser = LeanUNet(unet, impl, savings)
@@ -125,10 +128,10 @@ def read_models(
         except UnsupportedModelError as error:
             denoiser = ModuleUNet(unet, str(error), trained.unet)
         try:
-            decoder = LeanDecoder(vae, impl)
+            decoder = LeanDecoder(vae, impl, scale)
             _check_trained(vae, trained.vae, ())
         except UnsupportedModelError as error:
-            decoder = ModuleDecoder(vae, str(error), trained.vae)
+            decoder = ModuleDecoder(vae, str(error), scale, trained.vae)
     return denoiser, decoder
 
 

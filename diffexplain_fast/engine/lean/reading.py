@@ -17,7 +17,7 @@ from diffexplain_fast.engine.lean.adapters import (
     plain_adapter,
     read_thin,
 )
-from diffexplain_fast.engine.lean.taken import UnsupportedModelError, take, take_whole
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError, class_of, take, take_whole, unsupported
 from diffexplain_fast.models.watch import foreign, global_hooks, has_hooks, replaced_method
 from diffexplain_fast.models.wrapped import wrapped
 from diffexplain_fast.ops._autocast import without_autocast
@@ -38,16 +38,14 @@ def known(module: object, *names: str) -> None:
         *names: names of known classes.
 
     Raises:
-        UnsupportedModelError: names the class of the module.
+        UnsupportedModelError: names the place and the class of the module.
     """
     kind = type(module)
     if kind.__name__ not in names or not kind.__module__.startswith("diffusers."):
-        raise UnsupportedModelError(
-            f"{kind.__module__}.{kind.__name__} where diffusers' {' or '.join(names)} was expected"
-        )
+        raise unsupported(module, f"{class_of(module)} where diffusers' {' or '.join(names)} was expected")
     forward: Any = getattr(kind, "forward", kind.__call__)  # of a module, or of an attention processor
     if by := foreign(forward, ("diffusers", "torch")):
-        raise UnsupportedModelError(f"{kind.__name__} computes by {by}")
+        raise unsupported(module, f"{class_of(module)} computes by {by}")
     take(module)
 
 
@@ -61,7 +59,7 @@ def unwrapped(model: _Module) -> _Module:
     for wrapper in wrappers:
         kind = type(wrapper)
         if by := foreign(kind.forward, ("peft", "torch")):
-            raise UnsupportedModelError(f"{kind.__name__} computes by {by}")
+            raise UnsupportedModelError(f"{class_of(wrapper)} computes by {by}")
         if has_hooks(wrapper) or "forward" in vars(wrapper):
             raise UnsupportedModelError(f"a hook or another forward on {kind.__name__}")
     return cast(_Module, inner)
@@ -80,13 +78,14 @@ def check_plain(model: nn.Module, plain: Mapping[str, object]) -> None:
     config: Any = model.config
     for option, value in plain.items():
         if config.get(option, value) != value:
-            raise UnsupportedModelError(f"config.{option} = {config[option]!r}")
+            raise UnsupportedModelError(f"config.{option} = {config[option]!r} where {value!r} was expected")
     if global_hooks():
         raise UnsupportedModelError("a hook on all modules")
     for name, module in model.named_modules():
         method, by = replaced_method(module)
         if by:
-            raise UnsupportedModelError(f"{type(module).__name__} computes by {by} in place of {method}")
+            what = f"{class_of(module)} computes by {by} in place of {method}"
+            raise UnsupportedModelError(f"{name}: {what}" if name else what)
         what = f"another {method}" if method else "a hook"
         if method or has_hooks(module):
             raise UnsupportedModelError(f"{what} on {name or 'the model itself'}")
@@ -163,7 +162,7 @@ def linear(module: Any) -> Linear:
     weight, bias = _effective(module, nn.Linear, nn.Conv2d)
     if weight.ndim == 4:
         if weight.shape[2:] != (1, 1):
-            raise UnsupportedModelError(f"a {tuple(weight.shape[2:])} convolution where a linear layer was expected")
+            raise unsupported(module, f"a {tuple(weight.shape[2:])} convolution where a linear layer was expected")
         weight = weight[:, :, 0, 0]
     return Linear(weight, bias, _trained(module))
 
@@ -178,7 +177,7 @@ def conv(module: Any) -> Convolution:
     base: Any = getattr(module, "base_layer", module)
     even = len(set(base.stride)) == 1 and not isinstance(base.padding, str) and len(set(base.padding)) == 1
     if base.groups != 1 or set(base.dilation) != {1} or not even or base.padding_mode != "zeros":
-        raise UnsupportedModelError("a convolution with groups, dilation, uneven stride or another padding")
+        raise unsupported(module, "a convolution with groups, dilation, uneven stride or another padding")
     return Convolution(channels_last(weight), bias, base.stride[0], base.padding[0])
 
 
@@ -193,7 +192,7 @@ def silu(module: object, where: str) -> None:
         UnsupportedModelError: names the place.
     """
     if type(module) is not nn.SiLU:
-        raise UnsupportedModelError(f"another activation {where}")
+        raise unsupported(module, f"another activation {where}, {class_of(module)} where torch's SiLU was expected")
     take(module)
 
 
@@ -204,7 +203,7 @@ def norm(module: Any) -> Norm:
         UnsupportedModelError: another kind of module.
     """
     if type(module) not in (nn.GroupNorm, nn.LayerNorm) or module.weight is None or module.bias is None:
-        raise UnsupportedModelError(f"{type(module).__name__} where a norm with weights was expected")
+        raise unsupported(module, f"{class_of(module)} where torch's GroupNorm or LayerNorm with weights was expected")
     take(module)
     return Norm(module.weight.detach(), module.bias.detach(), getattr(module, "num_groups", 0), module.eps)
 
@@ -214,16 +213,15 @@ def _effective(module: Any, *kinds: type) -> tuple[Tensor, Tensor | None]:
     base: Any = getattr(module, "base_layer", module)
     if type(base) not in kinds:
         # diffusers' own LoRA-compatible classes and quantised layers compute more than a product with their weight.
-        raise UnsupportedModelError(
-            f"{type(base).__name__} where {' or '.join(kind.__name__ for kind in kinds)} was expected"
-        )
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise unsupported(base, f"{class_of(base)} where torch's {wanted} was expected")
     take(base)
     weight: Tensor = base.weight.detach()
     if base is not module:
         if not hasattr(module, "get_delta_weight") or not hasattr(module, "lora_A"):
-            raise UnsupportedModelError(f"{type(module).__name__}, an adapter that is not LoRA")
+            raise unsupported(module, f"{class_of(module)}, an adapter that is not LoRA")
         if any(any(getattr(module, option, {}).values()) for option in ("use_dora", "lora_bias", "lora_variant")):
-            raise UnsupportedModelError("a LoRA with magnitudes, biases or a variant of its own")
+            raise unsupported(module, "a LoRA with magnitudes, biases or a variant of its own")
         take(module)
         for layer in (*module.lora_A.values(), *module.lora_B.values()):
             if type(layer).forward in _PRODUCTS:

@@ -10,7 +10,7 @@ from diffexplain_fast.engine.lean.levels import LEVELS, Level
 from diffexplain_fast.engine.lean.norms import group_normed
 from diffexplain_fast.engine.lean.owed import Owed, left_out, summed
 from diffexplain_fast.engine.lean.reading import add_product, conv, known, linear, norm, silu
-from diffexplain_fast.engine.lean.taken import UnsupportedModelError
+from diffexplain_fast.engine.lean.taken import unsupported
 from diffexplain_fast.ops._autograd import Context, PairFunction, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
@@ -34,7 +34,7 @@ class Resnet:
         # A VAE has no time embedding; there the option has another value for the same block.
         times = ("default",) if module.time_emb_proj is not None else ("default", "group")
         if not plain or module.time_embedding_norm not in times:
-            raise UnsupportedModelError("a ResnetBlock2D with resampling or another time scale")
+            raise unsupported(module, "a ResnetBlock2D with resampling or another time scale")
         silu(module.nonlinearity, "in a ResnetBlock2D")
         self.raw, self.scale = raw, float(module.output_scale_factor)
         self.norm1, self.norm2 = norm(module.norm1), norm(module.norm2)

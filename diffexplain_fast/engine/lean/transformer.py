@@ -13,7 +13,7 @@ from diffexplain_fast.engine.lean.owed import Owed
 from diffexplain_fast.engine.lean.protocols import TextKeys
 from diffexplain_fast.engine.lean.reading import add_product, known, linear, norm, packed
 from diffexplain_fast.engine.lean.residual import Leave, end_of, entered, normalise, normalise_backward
-from diffexplain_fast.engine.lean.taken import UnsupportedModelError
+from diffexplain_fast.engine.lean.taken import unsupported
 from diffexplain_fast.ops._autograd import Context, PairFunction, TensorFunction, first_order
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.linear_frozen import PackedLinear
@@ -41,14 +41,14 @@ class Attention:
         known(module.processor, *_PROCESSORS)
         extras = ("norm_q", "norm_k", "spatial_norm", "norm_cross", "added_kv_proj_dim")
         if any(getattr(module, name, None) is not None for name in extras) or module.rescale_output_factor != 1.0:
-            raise UnsupportedModelError("attention with norms or projections of its own")
+            raise unsupported(module, "attention with norms or projections of its own")
         if bool(module.residual_connection) != residual or (module.group_norm is not None) != residual:
-            raise UnsupportedModelError("attention with another residual connection")
+            raise unsupported(module, "attention with another residual connection")
         self.raw, self.heads, self.scale = raw, module.heads, float(module.scale)
         self.q, self.k, self.v = linear(module.to_q), linear(module.to_k), linear(module.to_v)
         if abs(self.scale - (len(self.q.weight) // self.heads) ** -0.5) > 1e-6:
             # Diffusers' processors for PyTorch 2 ignore the scale, the others do not.
-            raise UnsupportedModelError("attention with a scale of its own")
+            raise unsupported(module, "attention with a scale of its own")
         self.out = linear(module.to_out[0])
         self.packed = packed(self.q, self.k, self.v) if packs and raw.packs_projections else None
         self.norm = norm(module.group_norm) if residual else None
@@ -75,7 +75,7 @@ class Block:
         known(module.ff.net[0], "GEGLU")
         plain = module.norm_type == "layer_norm" and module.pos_embed is None and not module.only_cross_attention
         if not plain or module.attn2 is None:
-            raise UnsupportedModelError("a transformer block without layer norms or cross-attention")
+            raise unsupported(module, "a transformer block without layer norms or cross-attention")
         self.raw = raw
         self.norms = [norm(layer_norm) for layer_norm in (module.norm1, module.norm2, module.norm3)]
         self.attention, self.cross = Attention(module.attn1, raw, packs=True), Attention(module.attn2, raw)
@@ -121,7 +121,7 @@ class Transformer:
     def __init__(self, module: Any, raw: RawOps) -> None:
         known(module, "Transformer2DModel")
         if not module.is_input_continuous:
-            raise UnsupportedModelError("a Transformer2DModel over patches or classes")
+            raise unsupported(module, "a Transformer2DModel over patches or classes")
         self.norm = norm(module.norm)
         self.enter, self.leave = linear(module.proj_in), linear(module.proj_out)
         self.blocks = [Block(block, raw) for block in module.transformer_blocks]

@@ -14,7 +14,7 @@ from diffexplain_fast.engine.lean.protocols import TextKeys, flat_list, pairs_of
 from diffexplain_fast.engine.lean.reading import check_plain, conv, known, norm, silu, unwrapped
 from diffexplain_fast.engine.lean.resnet import Resnet
 from diffexplain_fast.engine.lean.savings import SAVINGS
-from diffexplain_fast.engine.lean.taken import UnsupportedModelError, every_module_taken, take_whole
+from diffexplain_fast.engine.lean.taken import UnsupportedModelError, every_module_taken, take_whole, unsupported
 from diffexplain_fast.engine.lean.transformer import Transformer
 from diffexplain_fast.engine.lean.upsample import Upsample
 from diffexplain_fast.models.frozen import frozen
@@ -267,5 +267,5 @@ def read_down(module: Any) -> Convolution:
     """
     known(module, "Downsample2D")
     if not module.use_conv or module.norm is not None or module.padding != 1:
-        raise UnsupportedModelError("a Downsample2D without convolution, or with uneven padding")
+        raise unsupported(module, "a Downsample2D without convolution, or with uneven padding")
     return conv(module.conv)

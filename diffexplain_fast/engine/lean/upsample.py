@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffexplain_fast.engine.lean.owed import Owed, wide
 from diffexplain_fast.engine.lean.reading import conv, known
-from diffexplain_fast.engine.lean.taken import UnsupportedModelError
+from diffexplain_fast.engine.lean.taken import unsupported
 from diffexplain_fast.ops._register import channels_last
 from diffexplain_fast.ops.conv2d_frozen import Convolution
 from diffexplain_fast.ops.upsample_conv import SubpixelWeight, pack_subpixel, upsample_conv
@@ -60,8 +60,8 @@ def read_up(module: Any) -> SubpixelWeight:
     """
     known(module, "Upsample2D")
     if not module.use_conv or module.use_conv_transpose or module.norm is not None or not module.interpolate:
-        raise UnsupportedModelError("an Upsample2D without nearest interpolation and convolution")
+        raise unsupported(module, "an Upsample2D without nearest interpolation and convolution")
     convolution = conv(module.conv)
     if convolution.weight.shape[2:] != (3, 3) or convolution.padding != 1:
-        raise UnsupportedModelError("an Upsample2D whose convolution is not 3 x 3")
+        raise unsupported(module, "an Upsample2D whose convolution is not 3 x 3")
     return pack_subpixel(convolution.weight, convolution.bias)

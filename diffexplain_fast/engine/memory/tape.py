@@ -162,7 +162,10 @@ def _gradients(
 ) -> Sequence[Tensor | None]:
     outputs, stored = graph
     outputs = (outputs,) if isinstance(outputs, Tensor) else outputs
-    pairs = [(out, dy) for out, dy in zip(outputs, cotangents, strict=False) if dy is not None]
+    # An output without a graph depends on no input, as where the user's own module runs without autograd.
+    pairs = [(out, dy) for out, dy in zip(outputs, cotangents, strict=False) if dy is not None and out.requires_grad]
+    if not pairs:
+        return [None] * len(inputs)
     if stored is not None:
         stored.fetch()
     try:

@@ -110,7 +110,7 @@ def album_of(problem: Problem) -> Album:
         dict(scheduler.config),
         [value.tolist() for value in vars(scheduler).values() if isinstance(value, Tensor)],  # tables may be edited
         conditions_of(pipeline, sampler.guidance_scale),
-        [pipeline.vae.config.get(name) for name in ("scaling_factor", "shift_factor")],
+        [pipeline.vae.config.get(name) for name in ("scaling_factor", "latents_mean", "latents_std")],
         pipeline.latent_shape,
     ]
     # Hashed, because every key of a batch holds it, and the tables of a scheduler are long.

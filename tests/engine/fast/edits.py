@@ -226,23 +226,24 @@ def a_decorated_processor_class(pipe):
     AttnProcessor2_0.__call__ = wraps(plain)(lambda *given, **options: 1.5 * plain(*given, **options))
 
 
+_BLOCK = "mid_block.attentions.0.transformer_blocks.0"
 UNKNOWN = {
-    own_processor: "AttnProcessor2_0 where diffusers' AttnProcessor",
-    own_block: "Doubled where diffusers' ResnetBlock2D was expected",
+    own_processor: f"{_BLOCK}.attn1.processor: {__name__}.AttnProcessor2_0 where diffusers' AttnProcessor",
+    own_block: f"mid_block.resnets.0: {__name__}.Doubled where diffusers' ResnetBlock2D was expected",
     own_forward: "another forward on mid_block.resnets.0",
-    own_scale: "attention with a scale of its own",
+    own_scale: f"{_BLOCK}.attn1: attention with a scale of its own",
     freeu: "FreeU",
-    sliced: "SlicedAttnProcessor",
+    sliced: ".processor: diffusers.models.attention_processor.SlicedAttnProcessor where",
     tiled: "a tiled or sliced VAE",
     hook: "a hook on mid_block",
     pre_hook: "a hook on decoder",
     backward_hook: "a hook on mid_block",
-    another_kind_of_lora: "a LoRA with magnitudes, biases or a variant of its own",
-    another_activation: "another activation",
+    another_kind_of_lora: f"{_BLOCK}.attn2.to_k: a LoRA with magnitudes, biases or a variant of its own",
+    another_activation: "conv_act: another activation before the last convolution, torch.nn.modules.activation.Tanh",
     hook_on_everything: "a hook on all modules",
-    another_class: "ResnetBlock2D computes by tests.engine.fast.edits.another_class.<locals>.<lambda>",
+    another_class: "down_blocks.0.resnets.0: diffusers.models.resnet.ResnetBlock2D computes by tests.engine.fast",
     tiling: "another _conv_forward on conv_in",
-    another_class_of_torch: "Linear computes by tests.engine.fast.edits._doubled_result",
+    another_class_of_torch: "time_embedding.linear_1: torch.nn.modules.linear.Linear computes by tests",
     another_part_of_a_class_of_torch: "in place of _conv_forward",
     another_part_of_a_class: "GEGLU computes by tests.engine.fast.edits",
     a_decorated_class: "FeedForward computes by tests.engine.fast.edits.a_decorated_class",
