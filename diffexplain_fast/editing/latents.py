@@ -54,8 +54,8 @@ class LatentModels:
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: no rows, or modules that a sampler refuses too, such as a VAE whose configuration has
-            ``latents_mean``.
+        ValueError: no rows, or modules that a sampler refuses too, such as a VAE whose configuration has a
+            ``latents_mean`` of another length than its latents.
     """
 
     def __init__(

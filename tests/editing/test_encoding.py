@@ -70,10 +70,26 @@ def test_an_autoencoder_without_a_distribution_gives_its_latents() -> None:
     assert found.latent_error < 1e-4 and (found.pixels - pixels).abs().max() < 1e-4
 
 
-def test_a_vae_with_a_mean_of_its_latents_is_refused_as_by_a_sampler() -> None:
+@pytest.mark.parametrize("make", [tiny_sd, tiny_sdxl])
+def test_latents_have_the_scale_in_which_the_pipeline_decodes_them(make) -> None:
+    pipe, pixels, mean, std = make(), pictures(2), [0.1, 0.2, 0.3, 0.4], [1.0, 2.0, 3.0, 4.0]
+    pipe.vae.register_to_config(latents_mean=mean, latents_std=std, shift_factor=0.25)
+    shift, spread = (torch.tensor(one).view(1, 4, 1, 1) if make is tiny_sdxl else one[0] for one in (mean, std))
+    with torch.no_grad():
+        raw = pipe.vae.encode(pixels * 2 - 1).latent_dist.mode()
+    wanted = (raw - (shift if make is tiny_sdxl else 0.0)) / spread * pipe.vae.config.scaling_factor
+    models = LatentModels(load_pipeline(pipe))
+    found = models.encode(pixels)
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        decoded = pipe.vae.decode(raw).sample / 2 + 0.5
+    assert torch.allclose(models.decode(found), decoded, rtol=0, atol=1e-4)
+
+
+def test_a_mean_of_latents_of_another_length_is_refused_as_by_a_sampler() -> None:
     pipe = tiny_sdxl()
-    pipe.vae.register_to_config(latents_mean=[0.0] * 4, latents_std=[1.0] * 4)
-    message = r"vae\.config\.latents_mean: wanted None \(latents scaled by one factor\)"
+    pipe.vae.register_to_config(latents_mean=[0.0] * 5, latents_std=[1.0] * 4)
+    message = r"vae\.config\.latents_mean: wanted None or 4 numbers"
     with pytest.raises(ValueError, match=message):
         LatentModels(load_pipeline(pipe))
     with pytest.raises(ValueError, match=message):
