@@ -10,6 +10,8 @@ from torch import Tensor
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
+_KINDS = ("cpu", "cuda")
+"""Kinds of devices on which a model computes; of others, as of meta, torch does not say whether it casts there."""
 
 
 def without_autocast(function: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
@@ -37,9 +39,9 @@ def converted(value: _Result, weight: Tensor) -> _Result | Tensor:
             of autocast on the device of the model.
         weight: a weight of the model.
     """
-    if isinstance(value, Tensor) and value.is_floating_point() and torch.is_autocast_enabled(weight.device.type):
-        return value.to(weight.dtype)
-    return value
+    kind = weight.device.type
+    casts = kind in _KINDS and torch.is_autocast_enabled(kind)
+    return value.to(weight.dtype) if casts and isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _off(device: str) -> AbstractContextManager[object]:
