@@ -94,6 +94,7 @@ class LatentModels:
         finally:
             self._calls = before
 
+    @without_autocast
     @torch.no_grad()
     def text(self, captions: Sequence[str | None]) -> SizedText:
         """Return what the denoiser reads for captions, one row each; each caption is encoded once, see the class.

@@ -140,10 +140,11 @@ class SingleCalls:
 
         Args:
             rows: noisy latents [R, c, h, w] in the UNet's dtype, scaled as it reads them. Inside of ``torch.autocast``
-                these, texts and conditions of another floating point dtype are converted to the UNet's.
+                these, ``embeds`` and "text_embeds" of another floating point dtype are converted to the UNet's.
             timesteps: of each row [R], or one for all.
             embeds: prompt embeddings [R, L, width].
-            added: Stable Diffusion XL's conditions "text_embeds" [R, p] and "time_ids" [R, 6], None for other models.
+            added: Stable Diffusion XL's conditions "text_embeds" [R, p] and "time_ids" [R, 6], the latter in any dtype;
+                None for other models.
 
         Raises:
             TypeError: an argument of the wrong kind.
@@ -154,8 +155,9 @@ class SingleCalls:
                 that were edited since the call, where the user's own UNet runs only if its weights were.
         """
         weight = next(self._unet.parameters())
-        more = {name: converted(value, weight) for name, value in added.items()} if isinstance(added, dict) else added
-        return self._denoise(converted(rows, weight), timesteps, converted(embeds, weight), more)
+        if isinstance(added, dict):  # sizes may have any dtype, and half precision would round them
+            added = {name: value if name == "time_ids" else converted(value, weight) for name, value in added.items()}
+        return self._denoise(converted(rows, weight), timesteps, converted(embeds, weight), added)
 
     @without_autocast
     def _denoise(self, rows: Tensor, timesteps: Tensor | float, embeds: Tensor, added: Added) -> Tensor:

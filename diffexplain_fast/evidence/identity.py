@@ -17,6 +17,7 @@ from diffexplain_fast.models.classifier import Classifier
 from diffexplain_fast.models.module_settings import settings_sha256
 from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.models.rewritten import rewritten_sha256
+from diffexplain_fast.models.xl import latent_scale
 from diffexplain_fast.records import Json, JsonObject
 from diffexplain_fast.runs.checkpoint import Answers
 from diffexplain_fast.targets import Target
@@ -71,8 +72,8 @@ NEWER = (
 """Keys of ``identity_of`` that checkpoints of explanations of release 0.1 lack."""
 _NOISE = ("beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr", "prediction_type")
 """Options of a scheduler that decide its noise levels, and what the denoiser predicts of them."""
-_LATENTS = ("scaling_factor", "shift_factor")
-"""Options of a VAE by which latents become what the VAE decodes; its weights do not say them."""
+_LATENTS = ("latents_mean", "latents_std")
+"""Options of a VAE beside its factor by which latents become what it decodes, where the pipeline reads them."""
 
 
 def pipeline_identity(pipeline: Pipeline, guidance_scale: float, **noise: Json) -> JsonObject:
@@ -88,11 +89,23 @@ def pipeline_identity(pipeline: Pipeline, guidance_scale: float, **noise: Json) 
         "pipeline_fingerprint": pipeline.fingerprint(),
         **{_SETTINGS.format(name): settings_sha256(module) for name, module in pipeline.modules.items()},
         "latents": list(pipeline.latent_shape),
-        "vae": {name: float(pipeline.vae.config.get(name) or 0.0) for name in _LATENTS},
+        "vae": _scale_of(pipeline),
         "tokenizers": _tokens_of(pipeline),
         **noise,
         **conditions_of(pipeline, guidance_scale),
     }
+
+
+def _scale_of(pipeline: Pipeline) -> JsonObject:
+    """Return the options of the VAE that decide the scale of latents, as JSON values; see ``latent_scale``.
+
+    The shift is what earlier releases applied: none where no pipeline reads one, so that pictures which they drew with
+    one are told apart, and all others are kept.
+    """
+    config = pipeline.vae.config
+    acts = isinstance(latent_scale(pipeline.unet, pipeline.vae).shift, torch.Tensor)
+    found: JsonObject = {"scaling_factor": float(config.scaling_factor), "shift_factor": 0.0}
+    return found | {name: _as_json(config[name]) for name in _LATENTS if acts}
 
 
 def _tokens_of(pipeline: Pipeline) -> list[str]:

@@ -183,7 +183,7 @@ DOORS = {
         "text_to_image": "engine",
         "together": "api",
         "undisturbed": "api methods",
-        "xl": "editing engine methods",
+        "xl": "editing engine evidence methods",
         "public": "measuring prediction",
         "seeing": "evidence methods",
         **dict.fromkeys(("telling", "written"), "evidence"),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from diffexplain_fast.editing.latents import LatentModels
 from diffexplain_fast.engine.sampler import DifferentiableSampler
+from diffexplain_fast.engine.single import SingleCalls
 from diffexplain_fast.models.loading import load_pipeline
 from tests.engine.fast.cases import cotangent_of, inputs_of, parts
 from tests.engine.plain import make_scheduler
@@ -97,8 +98,25 @@ def test_single_calls_are_those_without_it(way: str, model: str) -> None:
         calls.denoise(rows, 5, embeds, added)
 
 
-def test_an_encoder_gives_the_latents_without_it() -> None:
-    models, pixels = LatentModels(load_pipeline(tiny_sd())), torch.rand(2, 3, 16, 16)
-    wanted = models.encode(pixels)
+@pytest.mark.parametrize("own", [False, True])
+def test_sizes_of_a_single_call_are_not_rounded_inside_of_it(own: bool) -> None:
+    models, given = copy.deepcopy(parts("sdxl", F32)), inputs_of("sdxl", dtype=BF16)
+    if own:
+        models.unet.mid_block.register_forward_hook(lambda part, given, output: None)
+    calls = SingleCalls.of(models.unet.to(BF16), models.vae.to(BF16), closely=False)
+    sizes = torch.tensor([[1023.0, 1019, 3, 5, 1021, 1011]])  # bfloat16 has none but the small ones
+    added, found = {"text_embeds": given["pooled_prompt_embeds"], "time_ids": sizes}, list[Tensor]()
+    for enabled in (False, True):
+        with inside(enabled), torch.no_grad():
+            found.append(calls.denoise(given["latents"], 5, given["prompt_embeds"], added))
+    assert torch.equal(*found)
+
+
+def test_an_encoder_gives_the_latents_and_texts_without_it() -> None:
+    pipeline, pixels = load_pipeline(tiny_sd()), torch.rand(2, 3, 16, 16)
+    models, others = LatentModels(pipeline), LatentModels(pipeline)
+    wanted, text = models.encode(pixels), models.text(["a boat", None]).prompt_embeds
     with inside(True):
         assert torch.equal(models.encode(pixels), wanted)
+        assert torch.equal(others.text(["a boat", None]).prompt_embeds, text)
+    assert torch.equal(others.text(["a boat", None]).prompt_embeds, text)  # what was kept inside

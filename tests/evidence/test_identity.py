@@ -26,7 +26,7 @@ from diffexplain_fast.models.pipeline import Pipeline
 from diffexplain_fast.runs.checkpoint import Answers
 from diffexplain_fast.targets import Disagreement, as_target
 from tests.explaining import QUICK, quick_explainer
-from tests.tiny import LABELS, TinyClassifier, tiny_classifier, tiny_sd
+from tests.tiny import LABELS, TinyClassifier, tiny_classifier, tiny_sd, tiny_sdxl
 
 WEIGHTS = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
 
@@ -137,13 +137,22 @@ def test_a_checkpoint_of_another_scale_of_latents_or_vocabulary_is_refused(tmp_p
     with Explainer(tiny_sd(), function(1.0)) as explainer:
         explainer.explain("boat", **options)
     pipe = tiny_sd()
-    pipe.vae.register_to_config(shift_factor=0.25)
+    pipe.vae.register_to_config(scaling_factor=0.25)
     pipe.tokenizer.add_tokens(["lorikeet"])
     with (
         Explainer(pipe, function(1.0)) as explainer,
         pytest.raises(ValueError, match=r"^checkpoint: wanted a run of the same .* tokenizers: .*; vae: "),
     ):
         explainer.explain("boat", **options)
+
+
+def test_the_scale_of_latents_is_that_which_the_pipeline_reads() -> None:
+    options = {"latents_mean": [0.1, 0.2, 0.3, 0.4], "latents_std": [1.0, 2.0, 3.0, 4.0]}
+    for make, read in ((tiny_sd, {}), (tiny_sdxl, options)):
+        pipe = make()
+        pipe.vae.register_to_config(scaling_factor=0.5, shift_factor=0.25, **options)
+        found = pipeline_identity(load_pipeline(pipe), 3.0)["vae"]
+        assert found == {"scaling_factor": 0.5, "shift_factor": 0.0, **read} and json.loads(json.dumps(found)) == found
 
 
 def test_a_checkpoint_of_equal_weights_that_are_used_otherwise_is_refused_by_name(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_the_pool_of_another_pipeline_sampler_or_seed_is_refused(tmp_path: Path)
     scaled.vae.register_to_config(scaling_factor=0.5)
     shifted.vae.register_to_config(shift_factor=0.1)
     worded.tokenizer.add_tokens(["lorikeet"])
-    for pipe, named in ((scaled, "vae"), (shifted, "vae"), (worded, "tokenizers")):
+    for pipe, named in ((scaled, "vae"), (shifted, "vae_settings"), (worded, "tokenizers")):
         with pytest.raises(ValueError, match=f"folder: wanted units of the same {named} "):
             Pool(tmp_path, drawing(pipe))
     with pytest.raises(ValueError, match="folder: wanted units of the same sampler and schedule"):
