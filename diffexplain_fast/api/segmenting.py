@@ -126,11 +126,13 @@ class Segmenting:
 
         Source: DiffExplainer (arXiv 2404.02618), Figure 4.
         """
-        if isinstance(prefixes, str) or not prefixes or len(set(prefixes)) < len(prefixes):
-            raise wrong_value("prefixes", "at least one, each once", prefixes)
+        if not isinstance(prefixes, Sequence):
+            raise wrong_type("prefixes", "texts", prefixes)
         for prefix in prefixes:
             if not isinstance(prefix, str):
                 raise wrong_type("prefix", "text", prefix)
+        if isinstance(prefixes, str) or not prefixes or len(set(prefixes)) < len(prefixes):
+            raise wrong_value("prefixes", "at least one, each once", prefixes)
         found, folder = list[Explanation](), options.pop("checkpoint", None)
         for prefix in prefixes:
             own = None if folder is None else given_path("checkpoint", folder) / _folder_of(prefix)
