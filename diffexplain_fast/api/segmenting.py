@@ -119,7 +119,7 @@ class Segmenting:
             A row for every prefix, and the explanations.
 
         Raises:
-            TypeError: as ``explain``; a prefix that is no text.
+            TypeError: as ``explain``; no sequence of prefixes, or a prefix that is no text.
             ValueError: as ``explain``; no prefix, or one twice.
 
         Every error has the explanations that were done in ``finished``, beside ``last_good``; see ``explain``.
