@@ -76,7 +76,7 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline) -> dict[int,
             wanted = f"a prefix whose every character the tokenizer of {pipeline.name} knows"
             raise wrong_value(f"explain, {name}", wanted, repr(prefix))
         given = _found(explanation, pipeline)
-        if is_of_others(explanation.settings, readout.classifier.fingerprint()):
+        if is_of_others(explanation.settings, readout.classifier.name, readout.classifier.fingerprint()):
             given = given._replace(optimism=None)
         found[readout.names.index(name)] = given
     return found

@@ -119,18 +119,20 @@ class Segmenting:
             A row for every prefix, and the explanations.
 
         Raises:
-            TypeError: as ``explain``; a prefix that is no text.
+            TypeError: as ``explain``; no sequence of prefixes, or a prefix that is no text.
             ValueError: as ``explain``; no prefix, or one twice.
 
         Every error has the explanations that were done in ``finished``, beside ``last_good``; see ``explain``.
 
         Source: DiffExplainer (arXiv 2404.02618), Figure 4.
         """
-        if isinstance(prefixes, str) or not prefixes or len(set(prefixes)) < len(prefixes):
-            raise wrong_value("prefixes", "at least one, each once", prefixes)
+        if not isinstance(prefixes, Sequence):
+            raise wrong_type("prefixes", "texts", prefixes)
         for prefix in prefixes:
             if not isinstance(prefix, str):
                 raise wrong_type("prefix", "text", prefix)
+        if isinstance(prefixes, str) or not prefixes or len(set(prefixes)) < len(prefixes):
+            raise wrong_value("prefixes", "at least one, each once", prefixes)
         found, folder = list[Explanation](), options.pop("checkpoint", None)
         for prefix in prefixes:
             own = None if folder is None else given_path("checkpoint", folder) / _folder_of(prefix)

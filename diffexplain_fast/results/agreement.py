@@ -112,10 +112,9 @@ def levels_of(rows: Sequence[AuditRow], settings: Mapping[str, Json]) -> Levels:
 
     Args:
         rows: of all targets.
-        settings: of the audit; of a difference that was saved by an earlier version, those of its first audit count.
+        settings: of the audit, which is no difference of two.
     """
-    told = {**next(iter(settings.get("difference", ())), {}), **settings}
-    level = float(told.get("level", _LEVEL))
+    level = float(settings.get("level", _LEVEL))
     drawn = [row for row in rows if row.concept.partition(":")[0] not in (INTERVENTION, PLACEBO)]
     found = np.array([row.finding for row in drawn], dtype=bool)
     tested = np.array([math.isfinite(row.p) for row in drawn], dtype=bool)
@@ -204,7 +203,7 @@ def _rows_of(
         for name, row, (effect, low, high), (edited, half) in zip(values, told, audited, effects, strict=True):
             ends = effect - middle, low - middle, high - middle
             pictures = sum(value == name for _, value in cells)
-            mine, own = (edited, edited - half, edited + half), row.own_effect is not None
+            mine, own = (edited, edited - half, edited + half), _beside_own(row) is not None
             error = _error((high - low) / 2, levels.found if row.finding and not own else levels.plain)
             p = _p(effect - middle - edited, math.hypot(error, half / _NORMAL))
             found.append(AgreementRow(names[name], *ends, *mine, p, False, own, pictures))
@@ -212,8 +211,13 @@ def _rows_of(
 
 
 def _audited(row: AuditRow) -> tuple[float, float, float]:
+    return _beside_own(row) or (row.effect, row.low, row.high)
+
+
+def _beside_own(row: AuditRow) -> tuple[float, float, float] | None:
+    """Return the effect beside the own object with its interval; None without one, or where nothing tells its error."""
     if row.own_effect is None or row.own_low is None or row.own_high is None:
-        return row.effect, row.low, row.high
+        return None
     return row.own_effect, row.own_low, row.own_high
 
 

@@ -1,7 +1,7 @@
 """Whether the parts of a saved audit fit each other, as far as its page, its decisions and differences need it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from diffexplain_fast.errors import CorruptFileError, describe
 from diffexplain_fast.records import Count, JsonObject, Magnitude, Number, Share, read_as
 from diffexplain_fast.results.audit_rows import AuditRow, FoundFeature, Interaction, Verdict
 from diffexplain_fast.results.decision import Decision
+from diffexplain_fast.stats.decisions import Control
 
 
 class _Concepts(TypedDict):
@@ -54,9 +55,9 @@ def check_settings(settings: JsonObject, has_trial: bool, place: str) -> None:
     Raises:
         CorruptFileError: a setting is missing or of another kind; names it.
     """
-    read_as(_Settings, settings, place)
+    _check_kinds(settings, place)
     for i, one in enumerate(settings.get("difference", ())):
-        read_as(_Settings, one, f"{place}, difference, {i}")
+        _check_kinds(one, f"{place}, difference, {i}")
     needed = [*_OF_TRIAL] if has_trial else []
     if settings.get("pictures") == 0:
         needed += ["own_pictures"]
@@ -65,6 +66,13 @@ def check_settings(settings: JsonObject, has_trial: bool, place: str) -> None:
     for name in needed:
         if name not in settings:
             raise CorruptFileError(describe(place, f"a value for {name}", "none"))
+
+
+def _check_kinds(settings: JsonObject, place: str) -> None:
+    read_as(_Settings, settings, place)
+    if "control" in settings and settings["control"] not in get_args(Control):
+        wanted = " or ".join(map(repr, get_args(Control)))
+        raise CorruptFileError(describe(f"{place}, control", wanted, repr(settings["control"])))
 
 
 def check_targets(

@@ -182,11 +182,16 @@ def row_differences(ours: Side, theirs: Side) -> list[AuditRow]:
 
 
 def _judged(ours: Side, theirs: Side, targets: Sequence[str], rule: Rule) -> Judged:
-    found = _differences(ours, theirs, targets, rule.level)
+    # Where two classifiers hardly differ, a difference is as sure as the answers of both are, which may be large.
+    size = np.max([np.abs(side.outcomes["values"][:, side.columns(targets)]).max(0) for side in (ours, theirs)], 0)
+    found = _differences(ours, theirs, targets, rule.level).beside_rounding_of(size)
     judged = judge(ours.asked, Estimated(found.effects, None), rule, rule.level)
     groups, places = _told_groups(ours, theirs), ours.asked.places
     here = np.array([name.partition(":")[0] in groups for name in ours.concepts])[:, None]
-    low, high = (np.where(here, new[places], old) for new, old in ((found.low, judged.low), (found.high, judged.high)))
+    low, high = (np.where(here, end[places], old) for end, old in ((found.low, judged.low), (found.high, judged.high)))
+    chosen = judged.found != 0  # the interval of a finding is that of a choice, in which one of showing may be wider
+    wider = np.minimum(low, judged.low), np.maximum(high, judged.high)
+    low, high = (np.where(chosen, new, old) for new, old in zip(wider, (low, high), strict=True))
     return replace(judged, low=low, high=high)
 
 

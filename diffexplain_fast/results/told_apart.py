@@ -16,15 +16,19 @@ def _weights(fingerprint: Json) -> str:
     return "" if found.startswith(_FUNCTION) else found
 
 
-def is_of_others(settings: Mapping[str, Json], fingerprint: str) -> bool:
-    """Return whether a result is known to be of other weights than a classifier's.
+def is_of_others(settings: Mapping[str, Json], name: str, fingerprint: str) -> bool:
+    """Return whether a result is known to be of another classifier, by the rule of ``audit_of_another``.
 
     Args:
         settings: of the result.
+        name: of the classifier.
         fingerprint: of the classifier.
     """
     first, second = _weights(settings.get("classifier_fingerprint")), _weights(fingerprint)
-    return bool(first and second) and first != second
+    if first and second:
+        return first != second
+    other = settings.get("classifier")
+    return bool(other and name) and other != name
 
 
 def audit_of_another(settings: Mapping[str, Json], audit: object) -> tuple[str, str] | None:
@@ -46,10 +50,8 @@ def audit_of_another(settings: Mapping[str, Json], audit: object) -> tuple[str, 
     if "difference" in theirs:
         return wanted, f"the difference {other}"
     first, second = (_weights(one.get("classifier_fingerprint")) for one in (settings, theirs))
-    if first and second:
-        if first == second:
-            return None
-        if name == other:
-            return f"{wanted} with the weights {first[:_SHORT]}", f"one with the weights {second[:_SHORT]}"
-        return wanted, f"one of {other}"
-    return None if not name or not other or name == other else (wanted, f"one of {other}")
+    if not is_of_others(settings, other, str(theirs.get("classifier_fingerprint") or "")):
+        return None
+    if name == other:
+        return f"{wanted} with the weights {first[:_SHORT]}", f"one with the weights {second[:_SHORT]}"
+    return wanted, f"one of {other}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffexplain_fast.stats.asked import Asked
-from diffexplain_fast.stats.distributions import t_quantile
+from diffexplain_fast.stats.distributions import beside_rounding, t_quantile
 from diffexplain_fast.stats.effects import Effects
 from diffexplain_fast.stats.instruments import anderson_rubin
 from diffexplain_fast.stats.strata import averaged_showing, moved_interval, strata_of
@@ -20,6 +20,14 @@ class Told(NamedTuple):
     effects: Effects
     low: np.ndarray
     high: np.ndarray
+
+    def beside_rounding_of(self, size: np.ndarray) -> "Told":
+        """Return the same effects, with errors that are at least what rounding leaves of answers.
+
+        Args:
+            size: of the largest answers, float [outcomes], not below 0.
+        """
+        return self._replace(effects=replace(self.effects, error=beside_rounding(self.effects.error, size)))
 
 
 def told(

@@ -138,12 +138,16 @@ def test_a_level_of_the_audit_changes_its_intervals_and_not_what_differs(level: 
     rows = [audit_row(row.concept, row.effect, halves[0], own_effect=None) for row in told[:5]]
     rows[2] = audit_row(rows[2].concept, rows[2].effect, halves[1], finding=finding, own_effect=None)
     levels = levels_of(rows, {"level": level})
-    assert levels_of([*rows, audit_row("placebo:1", 0.0)], {"difference": [{"level": level}, {}]}) == levels
+    assert levels_of([*rows, audit_row("placebo:1", 0.0)], {"level": level}) == levels
     assert levels_of([], {}) == (0.05, 0.05)
     found = agreement_of(edits(["sea", "snow", "grass"]), range(3), own(["sea"] * 3), TAXONOMY.concepts, rows, levels)
     usual = [audit_row(row.concept, row.effect, 0.3 * NormalDist().inv_cdf(0.975), own_effect=None) for row in rows]
     same = agreement_of(edits(["sea", "snow", "grass"]), range(3), own(["sea"] * 3), TAXONOMY.concepts, usual)
     assert [row.adjusted_p for row in found.rows] == pytest.approx([row.adjusted_p for row in same.rows])
+    # An effect beside the own object without an interval is not compared: the row's own effect and interval are.
+    rows[2] = replace(rows[2], own_effect=9.0, own_low=None, own_high=None)
+    bare = agreement_of(edits(["sea", "snow", "grass"]), range(3), own(["sea"] * 3), TAXONOMY.concepts, rows, levels)
+    assert bare == found and not any(row.own for row in bare.rows)
 
 
 def test_a_free_word_is_compared_with_its_absence() -> None:

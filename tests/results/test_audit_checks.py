@@ -56,6 +56,7 @@ SETTINGS = [
     *(("targets", wrong) for wrong in (DELETED, "x", [], ["boat"], [3])),
     *(("concepts", wrong) for wrong in (DELETED, "x", {}, {"groups": {}, "words": []}, {"groups": {}, "words": ["a"]})),
     *(("eye", wrong) for wrong in (DELETED, 3)),
+    *(("control", wrong) for wrong in ("x", 3, None)),
     *(("decisions", wrong) for wrong in ("x", [3], [{"condition": "findings>1"}])),
     *(("difference", wrong) for wrong in (3, [], [{}], [{"level": "x"}, {}])),
     *(("effective_pictures", wrong) for wrong in ("x", {})),

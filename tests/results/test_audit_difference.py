@@ -8,6 +8,7 @@ import pytest
 from diffexplain_fast.results.audit import Audit
 from diffexplain_fast.results.audit_rows import AuditRow
 from diffexplain_fast.stats.design import balanced_design
+from diffexplain_fast.stats.intervals import student_quantile
 
 LEVELS = (4, 4)
 GROUPS = {"object": ["a", "b", "c", "d"], "background": ["p", "q", "r", "s"]}
@@ -144,3 +145,30 @@ def test_of_two_audits_the_stricter_settings_decide() -> None:
         assert found.settings["control"] == "family"
         assert found.rows[PLACE].finding and found.rows[PLACE].role == ("more" if sign > 0 else "less")
         assert found.rows[PLACE].adjusted_p == pytest.approx(16 * found.rows[PLACE].p)
+
+
+@pytest.mark.parametrize("pools", [("x", "x"), ("x", "y")])
+def test_the_interval_of_a_finding_of_showing_is_that_of_a_choice(pools: tuple[str, str]) -> None:
+    one, two = (audit(effect, seed, pool, 0.5) for effect, seed, pool in zip((3.0, 1.0), (0, 1), pools, strict=True))
+    row = one.diff(two).rows[PLACE]
+    # It alone of eight is found, so that its interval misses with an eighth of the level.
+    assert row.finding and sum(other.finding for other in one.diff(two).rows) == 1
+    lone = replace(two, settings={**two.settings, "minimal_effect": 9.0})  # the same effect, which is not found
+    plain = one.diff(lone).rows[PLACE]
+    assert not plain.finding and plain.effect == row.effect
+    wider = student_quantile(1 - 0.05 / 16, 300) / student_quantile(0.975, 300)
+    for chosen, usual in (
+        (row.effect - row.low, plain.effect - plain.low),
+        (row.high - row.effect, plain.high - plain.effect),
+    ):
+        assert chosen / usual == pytest.approx(wider, rel=0.1)  # one of showing is a little wider than Student's
+
+
+def test_classifiers_that_differ_by_rounding_alone_have_no_findings() -> None:
+    one, two = (audit(3.0, 0, "x", 1.0) for _ in range(2))
+    for each in (one, two):
+        each.settings["minimal_effect"] = 0.0
+    two.outcomes["values"] = two.outcomes["values"] * (1 + 2e-7)  # the last two bits of float32
+    assert not one.diff(two).findings
+    two.outcomes["values"] = two.outcomes["values"] * 1.001
+    assert two.diff(one).rows[PLACE].finding

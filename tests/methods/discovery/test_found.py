@@ -178,5 +178,8 @@ def test_the_optimism_of_a_search_on_another_classifier_is_not_told(explanation:
     readout, pipeline = made_up({}).readout, load_pipeline(tiny_sd())
     mine = replace(explanation, settings={"classifier_fingerprint": readout.classifier.fingerprint()})
     other = replace(explanation, settings={"classifier_fingerprint": "0" * 64})
-    first, second = (found_by({"fish": one}, readout, pipeline)[1] for one in (mine, other))
+    # Where weights are not known, as of functions, names tell classifiers apart, as beside an attribution.
+    named = replace(explanation, settings={"classifier_fingerprint": "callable a.b", "classifier": "another"})
+    first, second, third = (found_by({"fish": one}, readout, pipeline)[1] for one in (mine, other, named))
     assert first.optimism is not None and second.optimism is None and first.words == second.words
+    assert third.optimism is None

@@ -89,6 +89,10 @@ def test_what_cannot_be_scored_is_refused(explainer: Explainer) -> None:
         explainer.segments(found, removed=-1)
     with pytest.raises(ValueError, match="prefixes: wanted at least one, each once"):
         explainer.prefixes("boat", ("", ""))
+    with pytest.raises(TypeError, match="prefixes: wanted texts, got int"):
+        explainer.prefixes("boat", 3)
+    with pytest.raises(TypeError, match="prefix: wanted text, got "):
+        explainer.prefixes("boat", (["a photo of"],))
 
 
 def test_a_drop_is_of_the_whole_prompt_with_its_prefix(explainer: Explainer) -> None:
