@@ -29,7 +29,8 @@ def added_words(tokenizer: object, others: Collection[str]) -> dict[int, str]:
     tokens: Mapping[int, _AddedToken] = getattr(tokenizer, "added_tokens_decoder", {})
     known = {token.content for token in tokens.values()}
     several = {found[1] for text in known if (found := _NUMBERED.fullmatch(text)) and found[1] in known}
-    hidden = {*NAMELESS_WORDS.values()} if {*others} == {*VOCABULARY} else set[str]()
+    made_up = {*NAMELESS_WORDS.values()}
+    hidden = made_up if made_up <= known and {*VOCABULARY} <= {*others} else set[str]()
     return {
         i: token.content
         for i, token in tokens.items()
