@@ -59,8 +59,9 @@ def latent_scale(unet: "UNet2DConditionModel", vae: "AutoencoderKL") -> LatentSc
     mean, std = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
     if not _is_xl(unet) or mean is None or std is None:
         return LatentScale(factor, 0.0)
-    options = {"dtype": torch.float64, "device": next(vae.parameters()).device}
-    shift, spread = (torch.tensor(values, **options).view(1, -1, 1, 1) for values in (mean, std))
+    device = next(vae.parameters()).device
+    wide = torch.float32 if device.type == "mps" else torch.float64  # Metal has no float64
+    shift, spread = (torch.tensor(values, dtype=wide, device=device).view(1, -1, 1, 1) for values in (mean, std))
     return LatentScale(factor / spread, shift)
 
 

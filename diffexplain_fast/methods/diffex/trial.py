@@ -11,9 +11,7 @@ from diffexplain_fast.methods.diffex.notes import Done
 from diffexplain_fast.methods.diffex.scene import Job, Pictures
 from diffexplain_fast.methods.diffex.verdict import Verdict
 
-_NUMBERS = ("effect", "points", "probability", "hit", "name", "editor")
-BEFORE = ("probability_before", "hit_before")
-"""Numbers of the baseline, which steps of earlier versions did not keep."""
+_NUMBERS = ("effect", "points", "probability", "hit", "name", "editor", "probability_before", "hit_before")
 
 
 @dataclass
@@ -88,22 +86,18 @@ def measured(
         after.hit.tolist(),
         after.names,
         drawn.editors,
-        *baseline_numbers(before),
+        before.probability.tolist(),
+        before.hit.tolist(),
         strict=True,
     )
     parts = zip(jobs, drawn.pixels, drawn.masks, verdicts, numbers, strict=True)
     return [Trial(job, pixels, mask, verdict, *some) for job, pixels, mask, verdict, some in parts]
 
 
-def baseline_numbers(before: Said) -> tuple[list[float], list[bool]]:
-    """Return the numbers ``BEFORE`` of the answers to baselines."""
-    return before.probability.tolist(), before.hit.tolist()
-
-
 def packed(trials: Sequence[Trial]) -> Done:
     """Return trials, at least one, as a step keeps them."""
     values = [
-        {name: getattr(trial, name) for name in (*_NUMBERS, *BEFORE)}
+        {name: getattr(trial, name) for name in _NUMBERS}
         | {"appeared": trial.verdict.appeared, "changed": list(trial.verdict.changed)}
         for trial in trials
     ]
@@ -123,7 +117,7 @@ def unpacked(done: Done, jobs: Sequence[Job]) -> list[Trial]:
             pixels=pixels,
             mask=mask,
             verdict=Verdict(values["appeared"], tuple(values["changed"])),
-            **{name: values[name] for name in (*_NUMBERS, *BEFORE)},
+            **{name: values[name] for name in _NUMBERS},
         )
         for job, values, pixels, mask in rows
     ]

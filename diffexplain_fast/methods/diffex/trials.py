@@ -15,7 +15,7 @@ from diffexplain_fast.methods.diffex.jobs import Jobs
 from diffexplain_fast.methods.diffex.kinds import TRIES
 from diffexplain_fast.methods.diffex.notes import Done, Notes
 from diffexplain_fast.methods.diffex.scene import Job, Scene
-from diffexplain_fast.methods.diffex.trial import BEFORE, Trial, baseline_numbers, measured, packed, unpacked
+from diffexplain_fast.methods.diffex.trial import Trial, measured, packed, unpacked
 from diffexplain_fast.records import Json
 
 
@@ -120,12 +120,7 @@ class Lab(NamedTuple):
     def _once(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> list[Trial]:
         names: list[Json] = [list(job.names) for job in jobs]
         key = {"what": "trials", "image": scene.index, "attempt": attempt, "seed": seed, "concepts": names}
-        done = self.notes.step(key, scene, lambda: packed(self._drawn(scene, jobs, attempt, seed)))
-        if any(name not in values for values in done.values for name in BEFORE):
-            before = self.answers.ask(self.drawing.baseline(scene, done.tensors["masks"]))
-            for values, *numbers in zip(done.values, *baseline_numbers(before), strict=True):
-                values |= dict(zip(BEFORE, numbers, strict=True))
-        return unpacked(done, jobs)
+        return unpacked(self.notes.step(key, scene, lambda: packed(self._drawn(scene, jobs, attempt, seed))), jobs)
 
     def _drawn(self, scene: Scene, jobs: Sequence[Job], attempt: int, seed: int) -> list[Trial]:
         drawn = self.drawing.draw(scene, jobs, attempt, seed)

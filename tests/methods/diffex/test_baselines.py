@@ -1,14 +1,10 @@
 """What the autoencoder alone does to a decision: no edit has done it, and where the target is gone none can tell."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 import diffexplain_fast as dx
-from diffexplain_fast.methods.diffex import trial, trials
-from diffexplain_fast.methods.diffex.notes import Done
-from diffexplain_fast.methods.diffex.trial import Trial
 from tests.methods.diffex.worlds import TAXONOMY, Nearness, pictures, through_autoencoder
 from tests.tiny import tiny_sd
 
@@ -46,18 +42,3 @@ def test_a_flip_is_told_against_the_picture_through_the_autoencoder() -> None:
     assert flip.probability_before == pytest.approx(before, abs=1e-4)
     points = told[flip.changes].points
     assert points is not None and flip.probability_after - flip.probability_before == pytest.approx(points / 100)
-
-
-def test_a_checkpoint_of_a_version_that_did_not_ask_about_the_baseline_goes_on_to_the_same_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def packed(some: Sequence[Trial]) -> Done:
-        done = trial.packed(some)
-        return done._replace(values=[{k: v for k, v in one.items() if k not in trial.BEFORE} for one in done.values])
-
-    options, whole = {"checkpoint": tmp_path / "c"}, near(0.1)
-    with monkeypatch.context() as patch:
-        patch.setattr(trials, "packed", packed)
-        near(0.1, **options)
-    again = near(0.1, **options)
-    assert again.to_json() == whole.to_json() and all(edit.flipped is None for edit in again.edits(0))
