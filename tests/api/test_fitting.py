@@ -76,6 +76,7 @@ def refused(memory: int, **options: Any) -> int:
     return int(str(found.value).split("at least ")[1].split()[0])
 
 
+@pytest.mark.slow
 def test_a_limit_without_room_for_a_gradient_is_refused_before_the_first_picture(tmp_path: Path) -> None:
     words = {"start": "screen", "candidates": ["red", "fish"]}
     assert refused(MIB, **words) == refused(MIB, start="boat", budget=1, checkpoint=tmp_path / "run", modes=2)

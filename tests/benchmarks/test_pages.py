@@ -10,6 +10,7 @@ from diffexplain_fast.report import audit as audit_page
 from diffexplain_fast.report.writing import write_report
 
 
+@pytest.mark.slow
 def test_an_audit_of_a_thousand_classes_keeps_within_ten_megabytes(tmp_path: Path) -> None:
     audit = many_classes(1000, side=128)
     assert written(audit, tmp_path / "audit.html")["bytes"] <= BARS["audit of 1,000 classes"][0]

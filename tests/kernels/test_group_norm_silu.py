@@ -125,7 +125,7 @@ def test_chunks_of_several_tiles_are_within_budget(monkeypatch: pytest.MonkeyPat
     check_both(inputs(1, 6, 4, 5, 7, torch.float32, shift=True), 2, True)
 
 
-@pytest.mark.parametrize("group", [1, 3, 4, 8, 12, 20])
+@pytest.mark.parametrize("group", [1, 3, 4, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (12, 20))])
 def test_groups_that_meet_several_blocks_of_channels_are_within_budget(
     monkeypatch: pytest.MonkeyPatch, group: int
 ) -> None:

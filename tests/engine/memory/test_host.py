@@ -58,6 +58,7 @@ def test_held_and_small_tensors_are_not_moved():
     assert stored.nbytes == x.nbytes
 
 
+@pytest.mark.slow
 def test_a_new_storage_at_the_address_of_one_that_is_gone_is_another():
     stored, x = Offloaded(()), torch.ones(BIG, requires_grad=True)
     kept, addresses = [], set()

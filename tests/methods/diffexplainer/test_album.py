@@ -123,6 +123,7 @@ def test_no_more_is_kept_than_there_is_room_for_and_other_samplers_go_first() ->
     }
 
 
+@pytest.mark.slow
 def test_a_second_explainer_draws_no_word_again_and_finds_the_same(calls: list[int]) -> None:
     classifiers = [dx.Classifier(tiny_classifier(), labels=LABELS) for _ in range(2)]
     with dx.Explainer(load_pipeline(tiny_sd()), classifiers[1]) as explainer:

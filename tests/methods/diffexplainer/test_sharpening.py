@@ -16,6 +16,7 @@ from diffexplain_fast.targets import ClassProbability, Neuron
 from tests.methods.diffexplainer.test_population import problem_of
 
 
+@pytest.mark.slow
 def test_what_a_prompt_says_too_weakly_is_said_louder(monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline, classifier = load_pipeline("tinyworld"), Classifier.from_pretrained("tinyworld/background")
     sampler = DifferentiableSampler.from_pipe(pipeline, num_inference_steps=4, guidance_scale=4.0)

@@ -25,7 +25,7 @@ def explained(explainer: Explainer, **options: object) -> Explanation:
     return explainer.explain(LABELS[0], guidance_scale=1.0, progress=False, **few, **options)
 
 
-@pytest.mark.parametrize("make", [tiny_sd, tiny_sdxl])
+@pytest.mark.parametrize("make", [tiny_sd, pytest.param(tiny_sdxl, marks=pytest.mark.slow)])
 def test_a_search_finds_the_same_by_both_backends(make) -> None:
     found = []
     for backend in ("fast", "reference"):
