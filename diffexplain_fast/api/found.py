@@ -65,8 +65,11 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline) -> dict[int,
         ValueError: an explanation of an unknown target, or of another pipeline, also by a prefix that this one cannot
             spell.
     """
-    found = {}
-    for name, explanation in explain.items() if isinstance(explain, Mapping) else ():
+    if not isinstance(explain, Mapping) or not explain:
+        return {}
+    found, classifier = {}, readout.classifier
+    own = classifier.fingerprint()  # once: it reads all weights
+    for name, explanation in explain.items():
         if name not in readout.names:
             raise unknown_name("explain", str(name), readout.names)
         if explanation.prompt_embeds.shape[-1] != pipeline.embedding_dim:
@@ -76,7 +79,7 @@ def found_by(explain: object, readout: Readout, pipeline: Pipeline) -> dict[int,
             wanted = f"a prefix whose every character the tokenizer of {pipeline.name} knows"
             raise wrong_value(f"explain, {name}", wanted, repr(prefix))
         given = _found(explanation, pipeline)
-        if is_of_others(explanation.settings, readout.classifier.name, readout.classifier.fingerprint()):
+        if is_of_others(explanation.settings, classifier.name, own):
             given = given._replace(optimism=None)
         found[readout.names.index(name)] = given
     return found

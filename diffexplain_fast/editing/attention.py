@@ -10,7 +10,7 @@ from torch import Tensor
 from diffexplain_fast.editing.alignment import Taken, aligned, words_of
 from diffexplain_fast.editing.checks import check_number, check_texts
 from diffexplain_fast.editing.inversion import Inversion, check_inversion, steered, stepped
-from diffexplain_fast.editing.latents import LatentModels, check_models
+from diffexplain_fast.editing.latents import LatentModels, check_models, filled
 from diffexplain_fast.errors import wrong_value
 from diffexplain_fast.models.watch import foreign
 
@@ -107,13 +107,9 @@ class _Mixing:
         missing = len(scores) - 1 - len(self._own)  # rows that fill up the batch are copies of the last one
         taken = torch.zeros_like(scores[1:])
         for places, shares in self._taken:
-            at, share = (_filled(part, missing).to(scores.device) for part in (places, shares))
+            at, share = (filled(part, missing).to(scores.device) for part in (places, shares))
             taken += share[:, None, None].to(scores.dtype) * scores[0, :, :, at].permute(2, 0, 1, 3)
-        return torch.where(_filled(self._own, missing).to(scores.device)[:, None, None], scores[1:], taken)
-
-
-def _filled(rows: Tensor, missing: int) -> Tensor:
-    return torch.cat([rows, rows[-1:].expand(missing, -1)])
+        return torch.where(filled(self._own, missing).to(scores.device)[:, None, None], scores[1:], taken)
 
 
 def _mixed(

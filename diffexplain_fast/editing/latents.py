@@ -200,7 +200,7 @@ class LatentModels:
             parts = [part[start : start + self.rows] for part in (rows.to(dtype) if cast else rows, *others)]
             count = len(parts[0])
             missing = self._shape(count, dtype, rows.device) - count
-            parts = [_filled(part, missing) for part in parts] if missing else parts
+            parts = [filled(part, missing) for part in parts] if missing else parts
             found.append(run(*parts)[:count].float())
         return torch.cat(found)
 
@@ -226,7 +226,7 @@ def _encoded(vae: "AutoencoderKL", pixels: Tensor) -> Tensor:
     raise wrong_value("vae", "one that encodes pictures, such as AutoencoderKL or AutoencoderTiny", type(vae).__name__)
 
 
-def _filled(rows: Tensor, missing: int) -> Tensor:
+def filled(rows: Tensor, missing: int) -> Tensor:
     """Return rows followed by copies of the last of them."""
     return torch.cat([rows, rows[-1:].expand(missing, *rows.shape[1:])])
 
